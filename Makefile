@@ -1,0 +1,116 @@
+# tailrace: everything a person or a build machine does. `make help` lists it.
+#
+# Needs python3 (3.11 or newer) with its venv module and headers, a C compiler and make.
+# Everything else is installed, at pinned versions, into .venv.
+
+PYTHON   ?= python3
+VENV     ?= .venv
+HOST     ?= 127.0.0.1
+PORT     ?= 4437
+DATA_DIR ?= data
+ARGS     ?=
+FUZZ_SECONDS ?= 10
+
+BIN      := $(VENV)/bin
+STAMPS   := $(VENV)/.stamps
+NATIVE   := $(filter-out csrc/__pycache__,$(wildcard csrc/*))
+FUZZERS  := $(wildcard fuzz/fuzz_*.py)
+PIP      := $(BIN)/python -m pip --disable-pip-version-check --no-input
+LOCK     := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
+            --fork-strategy fewest --generate-hashes --no-header --no-annotate \
+            --no-emit-package tailrace
+
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list what make can do
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@echo
+	@echo "  make run ARGS='--api-key K' PORT=8080 DATA_DIR=/srv/tailrace    sets what to serve"
+
+.PHONY: run
+run: build ## set everything up and start the server on 127.0.0.1:4437
+	@exec $(BIN)/tailrace serve --data-dir "$(DATA_DIR)" --host "$(HOST)" --port "$(PORT)" $(ARGS)
+
+.PHONY: build
+build: $(STAMPS)/build ## set up .venv, compile the C helpers, install tailrace in place
+
+.PHONY: dev
+dev: build $(STAMPS)/dev ## the same, with all that tests, checks and benchmarks need
+
+.PHONY: test
+test: dev ## set everything up and run every test (PYTEST_ARGS= for some)
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: dev ## ruff, mypy --strict, and the C compiler's warnings as errors
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(CC) -std=c11 -Wall -Wextra -Werror -fsyntax-only $(wildcard csrc/*.c)
+
+.PHONY: format
+format: dev ## let ruff lay out the sources
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+.PHONY: bench
+bench: dev ## run the benchmarks beside their peers (ARGS= is handed on)
+	@$(BIN)/python -m bench $(ARGS)
+
+.PHONY: fuzz
+fuzz: dev ## run every fuzz target for FUZZ_SECONDS
+	@for target in $(FUZZERS); do \
+	    echo "== $$target"; \
+	    $(BIN)/python "$$target" --seconds $(FUZZ_SECONDS) || exit 1; \
+	done
+
+.PHONY: lock
+lock: build ## resolve the pinned versions again, as new as pyproject.toml allows
+	@$(PIP) install --quiet uv
+	@echo setuptools | $(LOCK) --upgrade pyproject.toml - --extra server -o requirements-server.lock
+	@echo setuptools | $(LOCK) --upgrade pyproject.toml - --extra dev \
+	    --constraints requirements-server.lock -o requirements-dev.lock
+
+.PHONY: clean
+clean: ## remove what make made; data directories stay
+	rm -rf "$(VENV)" build dist *.egg-info engine/tailrace/_native*.so
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- steps, each remembered by a stamp -------------------------------------------------
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "tailrace needs Python 3.11 or newer; '$(PYTHON)' is missing or older." >&2; \
+	    echo "Name another one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo "'$(PYTHON)' cannot make virtual environments (ensurepip is missing)." >&2; \
+	    echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; \
+	    sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { \
+	    echo "The headers of '$(PYTHON)' (Python.h) are missing." >&2; \
+	    echo "On Debian and Ubuntu: apt-get install python3-dev" >&2; exit 1; }
+	@command -v "$${CC:-cc}" >/dev/null || { \
+	    echo "A C compiler is missing (looked for '$${CC:-cc}')." >&2; \
+	    echo "On Debian and Ubuntu: apt-get install gcc libc6-dev" >&2; exit 1; }
+	@rm -rf "$(VENV)"
+	$(PYTHON) -m venv "$(VENV)"
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+$(STAMPS)/server: requirements-server.lock $(STAMPS)/venv
+	$(PIP) install --quiet --require-hashes -r requirements-server.lock
+	@touch $@
+
+$(STAMPS)/dev: requirements-dev.lock $(STAMPS)/server
+	$(PIP) install --quiet --require-hashes -r requirements-dev.lock
+	@touch $@
+
+# The folder csrc is listed so that a removed file rebuilds too.
+$(STAMPS)/build: csrc $(NATIVE) pyproject.toml setup.py $(STAMPS)/server
+	@rm -rf build engine/tailrace/_native*.so
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
