@@ -1,0 +1,41 @@
+#ifndef TAILRACE_SEARCH_PART_H
+#define TAILRACE_SEARCH_PART_H
+#include <stdint.h>
+
+/* A view of one part file; the bytes are specified in engine/SEARCH_FORMAT.md. */
+struct tr_part {
+    const uint8_t *data;
+    uint64_t length;
+    uint32_t documents;
+    uint32_t streams;
+    uint32_t terms;
+    uint32_t types;
+    uint32_t analyzer;
+    uint64_t length_sum; /* terms in all documents */
+    uint64_t first_position;
+    uint64_t end_position;
+    const uint8_t *postings;
+    uint64_t postings_bytes;
+    const uint8_t *stream_table;
+    const uint64_t *ordinals;
+    const int64_t *created;
+    const uint32_t *lengths;
+    const uint32_t *document_streams;
+    const uint8_t *type_table;
+    const uint8_t *term_table;
+    const uint8_t *names;
+    uint64_t names_bytes;
+};
+
+/* Check every checksum and every bound of the file and fill in the view, which points into data
+   (8-byte aligned). Returns 0, or the number of the check that failed, for the message. */
+int32_t tr_part_open(const uint8_t *data, uint64_t length, struct tr_part *out);
+
+/* The index of a stream in the part's table, or -1. */
+int64_t tr_part_find_stream(const struct tr_part *part, uint64_t stream_id);
+
+/* Documents of the part at or above their stream's floor. floors holds one ordinal per stream of
+   the part, by index; null: no floors. */
+uint64_t tr_part_live(const struct tr_part *part, const uint64_t *floors);
+
+#endif
