@@ -1,0 +1,112 @@
+"""tailrace: durable, replayable, searchable event streams, as a library.
+
+::
+
+    import tailrace
+
+    with tailrace.open("data") as store:
+        store.create_bucket("demo")
+        store.create(("demo", "hello"), content_type="application/json", searchable=True)
+        store.append(("demo", "hello"), [b'{"type":"greeting","text":"hello, world"}'])
+        print(bytes(store.read(("demo", "hello"), 0).payload))
+        print(store.search("world", [("demo", "hello")]).hits)
+"""
+
+from __future__ import annotations
+
+from tailrace.errors import (
+    Corrupted,
+    InvalidArgument,
+    LogPoisoned,
+    Overloaded,
+    Rejected,
+    StoreClosed,
+    StoreLocked,
+    TailraceError,
+    UnsupportedFormat,
+)
+from tailrace.offset import decode_offset, encode_offset
+from tailrace.operation import (
+    Append,
+    Create,
+    CreateBucket,
+    Delete,
+    DeleteBucket,
+    ForkPoint,
+    Operation,
+    Producer,
+    Records,
+    SetMetadata,
+    Stamp,
+    StreamKey,
+    StreamOptions,
+    Touch,
+    Trim,
+)
+from tailrace.options import Options
+from tailrace.outcome import (
+    Appended,
+    BucketDone,
+    Created,
+    Deleted,
+    Outcome,
+    Reason,
+    Rejection,
+    Updated,
+)
+from tailrace.reader import ReadResult
+from tailrace.store import Store
+from tailrace.ticket import Group, Ticket
+from tailrace.views import BucketInfo, Head, Hit, SearchResult, StreamPage
+
+__version__ = "0.1.0"
+
+open = Store  # noqa: A001 - as in gzip.open: used as tailrace.open
+
+__all__ = [
+    "Append",
+    "Appended",
+    "BucketDone",
+    "BucketInfo",
+    "Corrupted",
+    "Create",
+    "CreateBucket",
+    "Created",
+    "Delete",
+    "DeleteBucket",
+    "Deleted",
+    "ForkPoint",
+    "Group",
+    "Head",
+    "Hit",
+    "InvalidArgument",
+    "LogPoisoned",
+    "Operation",
+    "Options",
+    "Outcome",
+    "Overloaded",
+    "Producer",
+    "ReadResult",
+    "Reason",
+    "Records",
+    "Rejected",
+    "Rejection",
+    "SearchResult",
+    "SetMetadata",
+    "Stamp",
+    "Store",
+    "StoreClosed",
+    "StoreLocked",
+    "StreamKey",
+    "StreamOptions",
+    "StreamPage",
+    "TailraceError",
+    "Ticket",
+    "Touch",
+    "Trim",
+    "UnsupportedFormat",
+    "Updated",
+    "decode_offset",
+    "encode_offset",
+    "open",
+]

@@ -1,0 +1,82 @@
+"""What can go wrong in the engine, as exceptions.
+
+A *rejection* (the stream is closed, the producer is fenced, ...) is an ordinary
+answer and lives in :mod:`tailrace.outcome`; the blocking API raises it wrapped
+in :class:`Rejected`. Everything else here is a fault of the caller, the disk or
+the store itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tailrace.outcome import Rejection
+
+
+class TailraceError(Exception):
+    """Base of every exception the engine raises on purpose."""
+
+
+class InvalidArgument(TailraceError, ValueError):
+    """A value handed to the API breaks a documented rule.
+
+    ``field`` names the argument (``"bucket"``, ``"ttl_ms"``, ...).
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+class Rejected(TailraceError):
+    """A blocking call got a rejection instead of what it asked for."""
+
+    def __init__(self, rejection: Rejection) -> None:
+        super().__init__(rejection.message)
+        self.rejection = rejection
+
+
+class Overloaded(TailraceError):
+    """Staged bytes are at their bound; nothing was staged. Try again after ``retry_after_s``."""
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StoreClosed(TailraceError):
+    """The store was closed; open it again."""
+
+
+class StoreLocked(TailraceError):
+    """Another process (or another Store in this one) has the data directory open."""
+
+
+class LogPoisoned(TailraceError):
+    """A write or sync failed. Writes are refused until the store is opened again; reads go on."""
+
+
+class UnsupportedFormat(TailraceError):
+    """The data directory was written by a version of the format this build cannot read."""
+
+
+class Corrupted(TailraceError):
+    """Bytes on disk are not what was acknowledged.
+
+    ``file`` is the file's name in the data directory, ``position`` the log position
+    (or, for other files, the byte offset) of the damage, ``stream`` the stream's
+    ``bucket/name`` where it is known.
+    """
+
+    def __init__(
+        self, message: str, *, file: str, position: int, stream: str | None = None
+    ) -> None:
+        where = f"{file} at position {position}"
+        if stream is not None:
+            where += f", stream {stream}"
+        super().__init__(f"{message} ({where})")
+        self.file = file
+        self.position = position
+        self.stream = stream

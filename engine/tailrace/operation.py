@@ -1,0 +1,148 @@
+"""What can be asked of a store, as plain values.
+
+An operation is one request: it is applied whole or not at all, and becomes at most
+one batch of the log. Times are milliseconds since the Unix epoch, durations
+milliseconds, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class StreamKey(NamedTuple):
+    """A stream's address: its bucket and its name in the bucket."""
+
+    bucket: str
+    stream: str
+
+    def __str__(self) -> str:
+        return f"{self.bucket}/{self.stream}"
+
+
+class Producer(NamedTuple):
+    """An idempotent producer's position (protocol section 5.2.1)."""
+
+    id: str
+    epoch: int
+    seq: int
+
+
+class ForkPoint(NamedTuple):
+    """Where a fork leaves its source.
+
+    ``ordinal`` None means the source's tail at the time of the fork. ``sub_offset`` goes
+    past it: records of a JSON stream, bytes of any other (protocol section 4.2).
+    """
+
+    source: StreamKey
+    ordinal: int | None = None
+    sub_offset: int = 0
+
+
+Stamp = Callable[[int, int], Sequence[bytes]]
+"""``(base ordinal, created_at_ms) -> records``.
+
+For records that carry their own ordinal. Called once, under the store's lock, after the
+operation was accepted: it must be pure, quick and must not raise or call the store.
+"""
+
+Records = Sequence[bytes] | Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What a stream is given when it is created.
+
+    ``content_type`` None means ``application/octet-stream`` (or a fork's source's type).
+    ``ttl_ms`` slides with every read and write; ``expires_at_ms`` is fixed; not both.
+    ``searchable`` puts the stream's JSON records into the full-text index.
+    """
+
+    content_type: str | None = None
+    ttl_ms: int | None = None
+    expires_at_ms: int | None = None
+    searchable: bool = False
+    metadata: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class CreateBucket:
+    bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteBucket:
+    bucket: str
+
+
+@dataclass(frozen=True, slots=True)
+class Create:
+    """Create a stream, or confirm one with the same configuration."""
+
+    key: StreamKey
+    options: StreamOptions = StreamOptions()
+    records: Records = ()
+    closed: bool = False
+    fork: ForkPoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Append records, close, or both in one step.
+
+    ``create`` makes the stream first, in the same batch, if it does not exist.
+    ``content_type`` None skips the comparison with the stream's own.
+    ``expected_ordinal`` is compare-and-append: the tail must be exactly there.
+    """
+
+    key: StreamKey
+    records: Records = ()
+    content_type: str | None = None
+    close: bool = False
+    producer: Producer | None = None
+    stream_seq: str | None = None
+    expected_ordinal: int | None = None
+    create: StreamOptions | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    key: StreamKey
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Delete a stream whose time is over; rejected if it is not."""
+
+    key: StreamKey
+
+
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """Renew a sliding TTL because the stream was read."""
+
+    key: StreamKey
+
+
+@dataclass(frozen=True, slots=True)
+class SetMetadata:
+    """Replace the stream's metadata: small, opaque bytes that belong to the caller."""
+
+    key: StreamKey
+    metadata: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """Drop the records before ``ordinal``; the ordinals of what is left never change."""
+
+    key: StreamKey
+    ordinal: int
+
+
+Operation = (
+    CreateBucket | DeleteBucket | Create | Append | Delete | Expire | Touch | SetMetadata | Trim
+)

@@ -1,0 +1,128 @@
+"""The rules that names, numbers and options must keep, whoever sends them.
+
+Each raises :class:`tailrace.errors.InvalidArgument`, which names the field.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from tailrace import limits
+from tailrace.errors import InvalidArgument
+from tailrace.operation import (
+    Append,
+    Create,
+    CreateBucket,
+    DeleteBucket,
+    ForkPoint,
+    Operation,
+    Producer,
+    SetMetadata,
+    StreamKey,
+    StreamOptions,
+    Trim,
+)
+
+_BUCKET: Final = re.compile(limits.BUCKET_PATTERN)
+_CONTENT_TYPE: Final = re.compile(
+    r"[!#$%&'*+.^_`|~0-9A-Za-z-]+/[!#$%&'*+.^_`|~0-9A-Za-z-]+[ \t]*(;[\x20-\x7e\t]*)?"
+)
+
+
+def bucket(value: str) -> None:
+    if not isinstance(value, str) or not _BUCKET.fullmatch(value):
+        raise InvalidArgument("bucket", f"must match {limits.BUCKET_PATTERN}")
+
+
+def key(value: StreamKey) -> None:
+    bucket(value.bucket)
+    text("stream", value.stream, limits.STREAM_NAME_BYTES_MAX)
+    if "\0" in value.stream:
+        raise InvalidArgument("stream", "must not hold a NUL")
+
+
+def text(field: str, value: str, bytes_max: int) -> None:
+    """Not empty, encodable as UTF-8, at most ``bytes_max`` bytes of it."""
+    if not isinstance(value, str) or not value:
+        raise InvalidArgument(field, "must be a string that is not empty")
+    try:
+        length = len(value.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise InvalidArgument(field, "is not valid Unicode") from None
+    if length > bytes_max:
+        raise InvalidArgument(field, f"must be at most {bytes_max} bytes of UTF-8, not {length}")
+
+
+def ordinal(field: str, value: int) -> None:
+    number(field, value, limits.ORDINAL_MAX)
+
+
+def number(field: str, value: int, maximum: int) -> None:
+    if not isinstance(value, int) or not 0 <= value <= maximum:
+        raise InvalidArgument(field, f"must be an integer from 0 to {maximum}")
+
+
+def content_type(value: str) -> None:
+    text("content_type", value, limits.CONTENT_TYPE_BYTES_MAX)
+    if not _CONTENT_TYPE.fullmatch(value):
+        raise InvalidArgument("content_type", f"{value!r} is not a media type")
+
+
+def metadata(value: bytes) -> None:
+    if len(value) > limits.METADATA_BYTES_MAX:
+        raise InvalidArgument(
+            "metadata", f"must be at most {limits.METADATA_BYTES_MAX} bytes, not {len(value)}"
+        )
+
+
+def stream_options(options: StreamOptions) -> None:
+    if options.content_type is not None:
+        content_type(options.content_type)
+    if options.ttl_ms is not None and options.expires_at_ms is not None:
+        raise InvalidArgument("ttl_ms", "give a TTL or an expiry time, not both")
+    if options.ttl_ms is not None:
+        number("ttl_ms", options.ttl_ms, limits.TTL_MS_MAX)
+    if options.expires_at_ms is not None:
+        number("expires_at_ms", options.expires_at_ms, limits.ORDINAL_MAX)
+    metadata(options.metadata)
+
+
+def producer(value: Producer) -> None:
+    text("producer_id", value.id, limits.PRODUCER_ID_BYTES_MAX)
+    number("producer_epoch", value.epoch, limits.PRODUCER_NUMBER_MAX)
+    number("producer_seq", value.seq, limits.PRODUCER_NUMBER_MAX)
+
+
+def stream_seq(value: str) -> None:
+    text("stream_seq", value, limits.STREAM_SEQ_BYTES_MAX)
+
+
+def fork(value: ForkPoint) -> None:
+    key(value.source)
+    if value.ordinal is not None:
+        ordinal("fork_ordinal", value.ordinal)
+    number("fork_sub_offset", value.sub_offset, limits.ORDINAL_MAX)
+
+
+def operation(value: Operation) -> None:
+    """Whatever can be checked of an operation without looking at the store."""
+    if isinstance(value, Append):
+        if value.producer is not None:
+            producer(value.producer)
+        if value.stream_seq is not None:
+            stream_seq(value.stream_seq)
+        if value.create is not None:
+            key(value.key)
+            stream_options(value.create)
+    elif isinstance(value, Create):
+        key(value.key)
+        stream_options(value.options)
+        if value.fork is not None:
+            fork(value.fork)
+    elif isinstance(value, CreateBucket | DeleteBucket):
+        bucket(value.bucket)
+    elif isinstance(value, SetMetadata):
+        metadata(value.metadata)
+    elif isinstance(value, Trim):
+        ordinal("ordinal", value.ordinal)
