@@ -1,0 +1,183 @@
+"""Batch ↔ bytes. A batch is the atomic unit of the log: everything one request changes.
+
+::
+
+    0        4        8   9   10      12             16                24
+    | crc32c | length | v | k | flags | record_count | position        |
+    | watermark       | stream_id     | base_ordinal | created_at_ms   |   24 .. 56
+    | producer_epoch  | producer_seq  | fields_length| payload_length  |   56 .. 80
+    | end of record 0 | end of record 1 | ...  (u32 each, from the payload's start)
+    | fields | payload | zeros up to a multiple of 8
+
+``engine/FORMAT.md`` is the specification. Checksums are not made here but for a whole
+group at once, by :func:`tailrace.native.seal_batches`.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+from array import array
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+from tailrace import native
+from tailrace.fields import Fields, decode_fields
+
+HEADER: Final = struct.Struct("<IIBBHIQQQQQQQII")
+HEADER_BYTES: Final = native.BATCH_HEADER_BYTES
+VERSION: Final = native.BATCH_VERSION
+_PADDING: Final = tuple(bytes(n) for n in range(8))
+
+assert HEADER.size == HEADER_BYTES
+assert array("I").itemsize == 4
+
+
+class Kind(enum.IntEnum):
+    """What a batch does. The numbers are on disk."""
+
+    APPEND = 1
+    CREATE = 2
+    DELETE = 3
+    TOUCH = 4
+    METADATA = 5
+    TRIM = 6
+    CREATE_BUCKET = 7
+    DELETE_BUCKET = 8
+    MARK = 9  # nothing but its watermark
+    SEAL = 10  # the last batch of a segment that is full
+    EXPIRE = 11
+
+
+class Flag(enum.IntFlag):
+    """Bits of a batch's flags."""
+
+    CLOSES = 1
+    JSON = 2  # every record in the payload is followed by one comma
+    PRODUCER = 4  # producer_epoch and producer_seq count, and a PRODUCER_ID field is there
+
+
+class Batch(NamedTuple):
+    """One batch, decoded. ``ends[i]`` is where record i ends in the payload, its comma included."""
+
+    kind: int
+    flags: int
+    position: int
+    watermark: int
+    stream_id: int
+    base_ordinal: int
+    created_at_ms: int
+    producer_epoch: int
+    producer_seq: int
+    ends: array[int]
+    fields: bytes
+    payload: bytes | memoryview
+
+    @classmethod
+    def bare(cls, kind: Kind, now_ms: int) -> Batch:
+        """A batch that says nothing but its kind."""
+        return cls(int(kind), 0, 0, 0, 0, 0, now_ms, 0, 0, array("I"), b"", b"")
+
+    def field_items(self) -> Fields:
+        """The batch's fields by tag; :class:`tailrace.fields.BadFields` if they are not any."""
+        return dict(decode_fields(self.fields))
+
+
+def join_records(records: Sequence[bytes], is_json: bool) -> tuple[array[int], bytes]:
+    """``(ends, payload)`` of records as they are stored."""
+    if not records:
+        return array("I"), b""
+    if is_json:
+        payload = b",".join(records) + b","
+        ends = array("I", accumulate([len(record) + 1 for record in records]))
+    else:
+        payload = b"".join(records)
+        ends = array("I", accumulate(map(len, records)))
+    assert ends[-1] == len(payload)
+    return ends, payload
+
+
+def padded_bytes(record_count: int, fields_length: int, payload_length: int) -> int:
+    """The length on disk of a batch with parts of these lengths."""
+    return (HEADER_BYTES + 4 * record_count + fields_length + payload_length + 7) & ~7
+
+
+def encode_batch(batch: Batch, position: int, watermark: int) -> bytes:
+    """The bytes of ``batch`` at ``position``, but for its checksum, which is left zero."""
+    ends, fields, payload = batch.ends, batch.fields, batch.payload
+    count = len(ends)
+    used = HEADER_BYTES + 4 * count + len(fields) + len(payload)
+    length = (used + 7) & ~7
+    header = HEADER.pack(
+        0,
+        length,
+        VERSION,
+        batch.kind,
+        batch.flags,
+        count,
+        position,
+        watermark,
+        batch.stream_id,
+        batch.base_ordinal,
+        batch.created_at_ms,
+        batch.producer_epoch,
+        batch.producer_seq,
+        len(fields),
+        len(payload),
+    )
+    return b"".join((header, ends.tobytes(), fields, payload, _PADDING[length - used]))
+
+
+def decode_batch(data: memoryview) -> Batch:
+    """The batch at the start of ``data``, whose checksum was verified before.
+
+    The payload is a slice of ``data``. AssertionError if ``data`` is shorter than the batch says.
+    """
+    (
+        _crc,
+        length,
+        _version,
+        kind,
+        flags,
+        count,
+        position,
+        watermark,
+        stream_id,
+        base_ordinal,
+        created_at_ms,
+        producer_epoch,
+        producer_seq,
+        fields_length,
+        payload_length,
+    ) = HEADER.unpack_from(data)
+    assert length <= len(data)
+    table_end = HEADER_BYTES + 4 * count
+    fields_end = table_end + fields_length
+    ends = array("I")
+    ends.frombytes(data[HEADER_BYTES:table_end])
+    return Batch(
+        kind,
+        flags,
+        position,
+        watermark,
+        stream_id,
+        base_ordinal,
+        created_at_ms,
+        producer_epoch,
+        producer_seq,
+        ends,
+        bytes(data[table_end:fields_end]),
+        data[fields_end : fields_end + payload_length],
+    )
+
+
+def split_records(payload: bytes | memoryview, ends: Sequence[int], is_json: bool) -> list[bytes]:
+    """The records of a payload, without separators."""
+    separator = 1 if is_json else 0
+    records: list[bytes] = []
+    begin = 0
+    for end in ends:
+        records.append(bytes(payload[begin : end - separator]))
+        begin = end
+    return records

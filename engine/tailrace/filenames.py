@@ -1,0 +1,49 @@
+"""The names of the files in a data directory; nothing outside ``engine/`` knows them."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+MANIFEST: Final = "MANIFEST"
+LOG_DIRECTORY: Final = "log"
+SEARCH_DIRECTORY: Final = "search"
+DAMAGED_DIRECTORY: Final = "damaged"
+TEMPORARY_SUFFIX: Final = ".tmp"
+
+_SEGMENT: Final = re.compile(r"([0-9a-f]{16})\.segment")
+_INDEX: Final = re.compile(r"([0-9a-f]{16})\.index")
+_CHECKPOINT: Final = re.compile(r"checkpoint-([0-9a-f]{16})")
+
+
+def segment(number: int) -> str:
+    return f"{LOG_DIRECTORY}/{number:016x}.segment"
+
+
+def index_name(number: int) -> str:
+    """Without the directory, as :func:`tailrace.storage.replace_file` wants it."""
+    return f"{number:016x}.index"
+
+
+def index(number: int) -> str:
+    return f"{LOG_DIRECTORY}/{index_name(number)}"
+
+
+def checkpoint(position: int) -> str:
+    return f"checkpoint-{position:016x}"
+
+
+def segment_number(name: str) -> int | None:
+    """The number of a segment file by its name without directory; None for other files."""
+    match = _SEGMENT.fullmatch(name)
+    return None if match is None else int(match[1], 16)
+
+
+def index_number(name: str) -> int | None:
+    match = _INDEX.fullmatch(name)
+    return None if match is None else int(match[1], 16)
+
+
+def checkpoint_position(name: str) -> int | None:
+    match = _CHECKPOINT.fullmatch(name)
+    return None if match is None else int(match[1], 16)

@@ -1,0 +1,73 @@
+"""The file that names the live files: one JSON object on a line, its CRC-32C on the next.
+
+Replaced whole (write beside, sync, rename, sync the directory), so a crash leaves the
+old one or the new one. A segment counts, and may be written to, once it stands here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from tailrace import filenames
+from tailrace.errors import Corrupted, UnsupportedFormat
+from tailrace.native import crc32c
+from tailrace.storage import Storage, read_file, replace_file
+
+FORMAT: Final = 1
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``checkpoints`` are log positions, newest first: the one in use and the one before it."""
+
+    format: int
+    store_id: str
+    segment_bytes: int
+    segments: tuple[int, ...]
+    checkpoints: tuple[int, ...]
+
+    @property
+    def store_id_bytes(self) -> bytes:
+        return bytes.fromhex(self.store_id)
+
+
+class _FormatOnly(msgspec.Struct):
+    format: int
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    line = msgspec.json.encode(manifest)
+    return line + b"\n%08x\n" % crc32c(line)
+
+
+def decode_manifest(data: bytes) -> Manifest:
+    """:class:`Corrupted` or :class:`UnsupportedFormat` unless ``data`` is a manifest."""
+    line, _, rest = data.partition(b"\n")
+    if rest != b"%08x\n" % crc32c(line):
+        raise Corrupted("manifest is damaged", file=filenames.MANIFEST, position=0)
+    try:
+        version = msgspec.json.decode(line, type=_FormatOnly).format
+        if version != FORMAT:
+            raise UnsupportedFormat(
+                f"data directory has format {version}; this version of tailrace reads {FORMAT}"
+            )
+        return msgspec.json.decode(line, type=Manifest)
+    except msgspec.MsgspecError as error:
+        raise Corrupted(
+            f"manifest is damaged: {error}", file=filenames.MANIFEST, position=0
+        ) from None
+
+
+def write_manifest(storage: Storage, manifest: Manifest) -> None:
+    """Make ``manifest`` the one in force; durable on return."""
+    replace_file(storage, "", filenames.MANIFEST, encode_manifest(manifest))
+
+
+def read_manifest(storage: Storage) -> Manifest | None:
+    """The manifest in force; None if there never was one."""
+    try:
+        data = read_file(storage, filenames.MANIFEST)
+    except FileNotFoundError:
+        return None
+    return decode_manifest(data)

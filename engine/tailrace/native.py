@@ -1,0 +1,156 @@
+"""The typed face of the C helpers in ``csrc/`` that read and seal the log.
+
+Buffers go in as anything with the buffer protocol; nothing here keeps a reference to
+one after the call. The C side reads in place and releases the GIL.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from tailrace._native import ffi, lib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Buffer = bytes | bytearray | memoryview
+
+BATCH_HEADER_BYTES: Final[int] = lib.TR_BATCH_HEADER_BYTES
+BATCH_VERSION: Final[int] = lib.TR_BATCH_VERSION
+BATCH_OK: Final[int] = lib.TR_BATCH_OK
+BATCH_ZERO: Final[int] = lib.TR_BATCH_ZERO
+BATCH_BAD: Final[int] = lib.TR_BATCH_BAD
+
+_SCAN_CAPACITY: Final = 4096
+
+
+def crc32c(data: Buffer, crc: int = 0) -> int:
+    """CRC-32C (RFC 3720 appendix B.4) of ``data``, continuing from ``crc``."""
+    return int(lib.tr_crc32c(ffi.from_buffer(data), len(data), crc))
+
+
+def crc32c_portable(data: Buffer, crc: int = 0) -> int:
+    """The same without the CPU's instruction."""
+    return int(lib.tr_crc32c_portable(ffi.from_buffer(data), len(data), crc))
+
+
+def seal_batches(data: bytearray) -> int:
+    """Write the checksums into a run of batches; the number of batches, 0 if it is not one."""
+    return int(lib.tr_batch_seal(ffi.from_buffer(data, require_writable=True), len(data)))
+
+
+class BatchRef(NamedTuple):
+    """Where a valid batch stands and what it says of itself."""
+
+    offset: int
+    length: int
+    kind: int
+    flags: int
+    record_count: int
+    stream_id: int
+    base_ordinal: int
+    watermark: int
+
+
+class View:
+    """Bytes of one file that C reads again and again: a segment, mapped.
+
+    Holds the pointer, so that a call costs no new one. ``release`` lets the mapping go.
+    """
+
+    __slots__ = ("_pointer", "length")
+
+    def __init__(self, data: memoryview) -> None:
+        self._pointer: Any = ffi.from_buffer(data)
+        self.length: int = len(data)
+
+    def release(self) -> None:
+        ffi.release(self._pointer)
+
+    def check(self, offset: int, base_position: int) -> int:
+        """:data:`BATCH_OK`, :data:`BATCH_ZERO` or :data:`BATCH_BAD` for what stands at offset."""
+        return int(lib.tr_batch_check(self._pointer, self.length, offset, base_position))
+
+    def scan(self, offset: int, base_position: int) -> Iterator[BatchRef]:
+        """The valid batches from ``offset`` on, until something else stands there."""
+        refs = ffi.new("struct tr_batch_ref[]", _SCAN_CAPACITY)
+        after = ffi.new("uint64_t *")
+        while True:
+            count = lib.tr_batch_scan(
+                self._pointer, self.length, offset, base_position, refs, _SCAN_CAPACITY, after
+            )
+            for i in range(count):
+                ref = refs[i]
+                yield BatchRef(
+                    ref.offset,
+                    ref.length,
+                    ref.kind,
+                    ref.flags,
+                    ref.record_count,
+                    ref.stream_id,
+                    ref.base_ordinal,
+                    ref.watermark,
+                )
+            offset = after[0]
+            if count < _SCAN_CAPACITY:
+                return
+
+    def find(self, offset: int, base_position: int) -> int:
+        """Offset of the first valid batch at or behind ``offset``; ``length`` if there is none."""
+        return int(lib.tr_batch_find(self._pointer, self.length, offset, base_position))
+
+    def nonzero_end(self, offset: int) -> int:
+        """The offset behind the last byte that is not zero, no less than ``offset``."""
+        return int(lib.tr_nonzero_end(self._pointer, self.length, offset))
+
+    def gather(
+        self,
+        base_position: int,
+        stream_id: int,
+        ordinal: int,
+        entries: Buffer | array[int],
+        record_count: int,
+        out: bytearray,
+        used: int,
+        ends: array[int],
+        ends_used: int,
+    ) -> Gathered:
+        """Copy records into ``out[used:]`` and their ends into ``ends[ends_used:]``.
+
+        ``entries`` is ``record_count`` u32 batch offsets; see ``csrc/gather.h``.
+        """
+        assert len(ends) - ends_used >= record_count
+        result = ffi.new("struct tr_gather_result *")
+        lib.tr_gather(
+            self._pointer,
+            self.length,
+            base_position,
+            stream_id,
+            ordinal,
+            ffi.from_buffer("uint32_t[]", entries),
+            record_count,
+            ffi.from_buffer("uint8_t[]", out) + used,
+            len(out) - used,
+            ffi.from_buffer("uint32_t[]", ends) + ends_used,
+            used,
+            result,
+        )
+        return Gathered(
+            result.status, result.records, result.bytes, result.next_bytes, result.bad_offset
+        )
+
+
+class Gathered(NamedTuple):
+    """What one :meth:`View.gather` did; ``status`` is one of the ``GATHER_`` values."""
+
+    status: int
+    records: int
+    bytes: int
+    next_bytes: int
+    bad_offset: int
+
+
+GATHER_DONE: Final[int] = lib.TR_GATHER_DONE
+GATHER_FULL: Final[int] = lib.TR_GATHER_FULL
+GATHER_BAD: Final[int] = lib.TR_GATHER_BAD

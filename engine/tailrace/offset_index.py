@@ -1,0 +1,186 @@
+"""Ordinal → batch offset in a segment: in memory while it grows, in a mapped file after.
+
+The file of a sealed segment::
+
+    0          8         12       16       24         32             36            40
+    | TAILRIDX | version | crc32c | number | data_end | stream_count | entry_count | zeros to 64
+    | stream ids, sorted    u64 × stream_count |
+    | first ordinals        u64 × stream_count |
+    | first entries         u32 × (stream_count + 1) |
+    | entries               u32 × entry_count |
+
+Entry i of a stream is the offset, in the segment, of the batch that holds its record
+``first ordinal + i``. All of it is derived from the segment: losing it loses nothing.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Final, NamedTuple
+
+from tailrace.native import crc32c
+from tailrace.storage import Mapping
+
+MAGIC: Final = b"TAILRIDX"
+VERSION: Final = 1
+HEADER: Final = struct.Struct("<8sIIQQII")
+HEADER_BYTES: Final = 64
+_CRC_FROM: Final = 16
+
+
+class Run(NamedTuple):
+    """A stream's consecutive records in one segment."""
+
+    stream_id: int
+    first: int
+    records: int
+
+
+class BadIndex(ValueError):
+    """The bytes are not the index of this segment; make it again."""
+
+
+class MemoryIndex:
+    """The index of a segment that is still written, or whose file is not there yet."""
+
+    def __init__(self) -> None:
+        self._firsts: dict[int, int] = {}
+        self._entries: dict[int, array[int]] = {}
+
+    def add(self, stream_id: int, base_ordinal: int, record_count: int, offset: int) -> bool:
+        """Note a batch. True if it is the stream's first in this segment."""
+        entries = self._entries.get(stream_id)
+        if entries is None:
+            self._firsts[stream_id] = base_ordinal
+            self._entries[stream_id] = array("I", (offset,)) * record_count
+            return True
+        assert base_ordinal == self._firsts[stream_id] + len(entries)
+        if record_count == 1:
+            entries.append(offset)
+        else:
+            entries.extend(array("I", (offset,)) * record_count)
+        return False
+
+    def entries(self, stream_id: int, ordinal: int, count: int) -> array[int]:
+        """At most ``count`` batch offsets from ``ordinal`` on, as a copy."""
+        start = ordinal - self._firsts[stream_id]
+        return self._entries[stream_id][start : start + count]
+
+    def runs(self) -> Iterator[Run]:
+        for stream_id, first in self._firsts.items():
+            yield Run(stream_id, first, len(self._entries[stream_id]))
+
+    def encode(self, number: int, data_end: int) -> bytes:
+        """The file for a sealed segment whose batches end at offset ``data_end``."""
+        ids = sorted(self._firsts)
+        firsts = [self._firsts[stream_id] for stream_id in ids]
+        counts = [len(self._entries[stream_id]) for stream_id in ids]
+        starts = [0, *accumulate(counts)]
+        body = b"".join(
+            (
+                array("Q", ids).tobytes(),
+                array("Q", firsts).tobytes(),
+                array("I", starts).tobytes(),
+                *(self._entries[stream_id].tobytes() for stream_id in ids),
+            )
+        )
+        tail = struct.pack("<QQII", number, data_end, len(ids), starts[-1])
+        tail = tail.ljust(HEADER_BYTES - _CRC_FROM, b"\0")
+        crc = crc32c(body, crc32c(tail))
+        return MAGIC + struct.pack("<II", VERSION, crc) + tail + body
+
+
+class MappedIndex:
+    """The index file of a sealed segment, read in place."""
+
+    def __init__(self, data: memoryview, number: int, mapping: Mapping | None = None) -> None:
+        """:class:`BadIndex` unless ``data`` is a whole, undamaged index of segment ``number``."""
+        if len(data) < HEADER_BYTES:
+            raise BadIndex("shorter than its header")
+        magic, version, crc, found, data_end, streams, entry_count = HEADER.unpack_from(data)
+        if magic != MAGIC or version != VERSION or found != number:
+            raise BadIndex("not the index of this segment")
+        ids_end = HEADER_BYTES + 8 * streams
+        firsts_end = ids_end + 8 * streams
+        starts_end = firsts_end + 4 * (streams + 1)
+        if len(data) != starts_end + 4 * entry_count or crc32c(data[_CRC_FROM:]) != crc:
+            raise BadIndex("damaged")
+        self.data_end: int = data_end
+        self._mapping = mapping
+        self._ids = data[HEADER_BYTES:ids_end].cast("Q")
+        self._firsts = data[ids_end:firsts_end].cast("Q")
+        self._starts = data[firsts_end:starts_end].cast("I")
+        self._entries = data[starts_end:].cast("I")
+
+    def entries(self, stream_id: int, ordinal: int, count: int) -> array[int]:
+        """As :meth:`MemoryIndex.entries`."""
+        at = bisect_left(self._ids, stream_id)
+        if at == len(self._ids) or self._ids[at] != stream_id:
+            raise KeyError(stream_id)
+        start = self._starts[at] + ordinal - self._firsts[at]
+        return array("I", self._entries[start : min(start + count, self._starts[at + 1])])
+
+    def runs(self) -> Iterator[Run]:
+        for at, stream_id in enumerate(self._ids):
+            yield Run(stream_id, self._firsts[at], self._starts[at + 1] - self._starts[at])
+
+
+SegmentIndex = MemoryIndex | MappedIndex
+
+
+class Extents:
+    """Which segments hold which records of which stream."""
+
+    def __init__(self) -> None:
+        self._firsts: dict[int, array[int]] = {}
+        self._segments: dict[int, array[int]] = {}
+
+    def add(self, stream_id: int, first: int, segment: int) -> None:
+        """``segment`` holds the stream's records from ``first`` on."""
+        firsts = self._firsts.get(stream_id)
+        if firsts is None:
+            self._segments[stream_id] = array("Q", (segment,))
+            self._firsts[stream_id] = array("Q", (first,))
+            return
+        assert first >= firsts[-1]
+        # A reader looks into firsts, then into segments, without a lock.
+        self._segments[stream_id].append(segment)
+        firsts.append(first)
+
+    def find(self, stream_id: int, ordinal: int) -> tuple[int, int | None] | None:
+        """``(segment, first ordinal of the next one)`` for a record; None if none holds it."""
+        firsts = self._firsts.get(stream_id)
+        if firsts is None:
+            return None
+        after = bisect_left(firsts, ordinal + 1)
+        if after == 0:
+            return None
+        following = firsts[after] if after < len(firsts) else None
+        return self._segments[stream_id][after - 1], following
+
+    def segments(self, stream_id: int) -> list[int]:
+        return list(self._segments.get(stream_id, ()))
+
+    def remove(self, stream_id: int) -> list[int]:
+        """Forget a stream; the segments that held it."""
+        self._firsts.pop(stream_id, None)
+        return list(self._segments.pop(stream_id, ()))
+
+    def trim(self, stream_id: int, start: int) -> list[int]:
+        """Forget the segments that hold only records before ``start``; which they were."""
+        firsts = self._firsts.get(stream_id)
+        if firsts is None:
+            return []
+        keep = max(bisect_left(firsts, start + 1) - 1, 0)
+        dropped = list(self._segments[stream_id][:keep])
+        if keep:
+            # New arrays, not del: a reader may be between its two look-ups.
+            self._firsts[stream_id], self._segments[stream_id] = (
+                firsts[keep:],
+                self._segments[stream_id][keep:],
+            )
+        return dropped
