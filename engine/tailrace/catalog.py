@@ -1,0 +1,297 @@
+"""All buckets and streams at one moment, and the one ``apply`` that moves them on.
+
+The store keeps two catalogs: *staged* (what ``decide`` sees) and *durable* (what readers
+and checkpoints see). ``apply`` turns a batch into a :class:`Change` against a catalog
+without touching it; ``install`` puts a change in. Live writes apply to the staged
+catalog and install the same change in the durable one after the sync; recovery applies
+and installs in one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tailrace.batch import Batch, Flag, Kind
+from tailrace.fields import BadFields, Fields, Tag, to_int, to_text
+from tailrace.operation import Producer, StreamKey
+from tailrace.producer import ProducerState
+from tailrace.stream import NO_PRODUCERS, StreamConfig, StreamState, is_json_type
+
+
+class BucketState(NamedTuple):
+    """A bucket; ``streams`` counts the names in use in it, soft-deleted streams included."""
+
+    bucket: str
+    created_at_ms: int
+    streams: int
+
+
+class Change(NamedTuple):
+    """What a batch does to a catalog.
+
+    ``streams`` are new states, ``removed`` the ids that are gone for good, ``names`` the names
+    that point elsewhere now (None: nowhere), ``buckets`` likewise.
+    """
+
+    streams: tuple[StreamState, ...] = ()
+    removed: tuple[int, ...] = ()
+    names: tuple[tuple[StreamKey, int | None], ...] = ()
+    buckets: tuple[tuple[str, BucketState | None], ...] = ()
+
+
+NO_CHANGE = Change()
+
+
+class BadBatch(ValueError):
+    """A batch whose checksum is right but that does not fit the state it is applied to."""
+
+
+class Catalog:
+    """Buckets and streams by name and by id."""
+
+    def __init__(self) -> None:
+        self.streams: dict[int, StreamState] = {}
+        self.names: dict[StreamKey, int] = {}
+        self.buckets: dict[str, BucketState] = {}
+        self.next_stream_id = 1
+
+    def find(self, key: StreamKey) -> StreamState | None:
+        """The stream that has this name, soft-deleted or expired ones included."""
+        stream_id = self.names.get(key)
+        # get: a reader without a lock may come between the removal of the two entries.
+        return None if stream_id is None else self.streams.get(stream_id)
+
+    def install(self, change: Change) -> None:
+        """Make ``change`` part of this catalog."""
+        for state in change.streams:
+            stream_id = state.config.stream_id
+            self.streams[stream_id] = state
+            if stream_id >= self.next_stream_id:
+                self.next_stream_id = stream_id + 1
+        if change.names:
+            for key, named_id in change.names:
+                if named_id is None:
+                    self.names.pop(key, None)
+                else:
+                    self.names[key] = named_id
+        for stream_id in change.removed:
+            del self.streams[stream_id]
+        for bucket, bucket_state in change.buckets:
+            if bucket_state is None:
+                del self.buckets[bucket]
+            else:
+                self.buckets[bucket] = bucket_state
+
+    def copy(self) -> Catalog:
+        """An independent catalog with the same contents; the states are shared."""
+        twin = Catalog()
+        twin.streams = self.streams.copy()
+        twin.names = self.names.copy()
+        twin.buckets = self.buckets.copy()
+        twin.next_stream_id = self.next_stream_id
+        return twin
+
+
+def apply(catalog: Catalog, batch: Batch) -> Change:
+    """What ``batch`` changes in ``catalog``; :class:`BadBatch` if it cannot belong there."""
+    try:
+        if batch.kind == 1:  # Kind.APPEND, whose enum lookup the hot path spares
+            return Change((_append(_stream(catalog, batch), batch),))
+        return _APPLY[Kind(batch.kind)](catalog, batch)
+    except BadBatch:
+        raise
+    except (BadFields, KeyError, ValueError) as error:
+        raise BadBatch(f"batch of kind {batch.kind}: {error}") from error
+
+
+def _stream(catalog: Catalog, batch: Batch) -> StreamState:
+    state = catalog.streams.get(batch.stream_id)
+    if state is None:
+        raise BadBatch(f"batch for stream id {batch.stream_id}, which does not exist")
+    return state
+
+
+def _append(state: StreamState, batch: Batch) -> StreamState:
+    tail = state.tail
+    if batch.base_ordinal != tail or state.closed:
+        raise BadBatch(f"append at ordinal {batch.base_ordinal} of a stream whose tail is {tail}")
+    flags = batch.flags
+    closed = bool(flags & Flag.CLOSES)
+    producers = state.producers
+    stream_seq = state.stream_seq
+    closed_by: Producer | None = None
+    if batch.fields:
+        fields = batch.field_items()
+        if Tag.STREAM_SEQ in fields:
+            stream_seq = to_text(fields[Tag.STREAM_SEQ])
+        if flags & Flag.PRODUCER:
+            producer = to_text(fields[Tag.PRODUCER_ID])
+            epoch, seq = batch.producer_epoch, batch.producer_seq
+            producers = producers.set(producer, ProducerState(epoch, seq))
+            if closed:
+                closed_by = Producer(producer, epoch, seq)
+    return StreamState(
+        state.config,
+        tail + len(batch.ends),
+        state.start,
+        closed,
+        batch.created_at_ms,
+        state.last_touch_ms,
+        stream_seq,
+        producers,
+        closed_by,
+        state.metadata,
+        state.forks,
+        state.deleted,
+        state.detached,
+    )
+
+
+def _create(catalog: Catalog, batch: Batch) -> Change:
+    fields = batch.field_items()
+    key = StreamKey(to_text(fields[Tag.BUCKET]), to_text(fields[Tag.STREAM]))
+    if batch.stream_id in catalog.streams:
+        raise BadBatch(f"stream id {batch.stream_id} is created twice")
+    replaced = catalog.find(key)
+    gone = NO_CHANGE if replaced is None else _leave(catalog, replaced, keep_name=False)
+    buckets = {key.bucket: catalog.buckets[key.bucket], **dict(gone.buckets)}
+    states = {state.config.stream_id: state for state in gone.streams}
+    source: StreamState | None = None
+    if Tag.SOURCE_ID in fields:
+        source_id = to_int(fields[Tag.SOURCE_ID])
+        source = states.get(source_id) or catalog.streams[source_id]
+        states[source_id] = source._replace(forks=source.forks + 1)
+    config = config_from_fields(fields, batch, key, source)
+    empty = StreamState(
+        config,
+        batch.base_ordinal,
+        config.base if source is None else source.start,
+        False,
+        batch.created_at_ms,
+        batch.created_at_ms,
+        None,
+        NO_PRODUCERS,
+        None,
+        fields.get(Tag.METADATA, b""),
+        0,
+        False,
+        False,
+    )
+    states[batch.stream_id] = _append(empty, batch)
+    bucket = buckets[key.bucket]
+    assert bucket is not None
+    buckets[key.bucket] = bucket._replace(streams=bucket.streams + 1)
+    names = (*gone.names, (key, batch.stream_id))
+    return Change(tuple(states.values()), gone.removed, names, tuple(buckets.items()))
+
+
+def config_from_fields(
+    fields: Fields, batch: Batch, key: StreamKey, source: StreamState | None
+) -> StreamConfig:
+    """The configuration that a CREATE batch carries."""
+    content_type = to_text(fields[Tag.CONTENT_TYPE])
+    ttl, expires = fields.get(Tag.TTL_MS), fields.get(Tag.EXPIRES_AT_MS)
+    return StreamConfig(
+        batch.stream_id,
+        key,
+        content_type,
+        is_json_type(content_type),
+        None if ttl is None else to_int(ttl),
+        None if expires is None else to_int(expires),
+        Tag.EXPIRY_INHERITED in fields,
+        Tag.SEARCHABLE in fields,
+        batch.created_at_ms,
+        None if source is None else source.config.stream_id,
+        None if source is None else source.config.key,
+        to_int(fields[Tag.FORK_ORDINAL]) if source is not None else 0,
+        to_int(fields[Tag.FORK_SUB_OFFSET]) if source is not None else 0,
+        batch.base_ordinal,
+    )
+
+
+def _delete(catalog: Catalog, batch: Batch) -> Change:
+    state = _stream(catalog, batch)
+    return _leave(catalog, state, keep_name=state.forks > 0)
+
+
+def _expire(catalog: Catalog, batch: Batch) -> Change:
+    return _leave(catalog, _stream(catalog, batch), keep_name=False)
+
+
+def _leave(catalog: Catalog, state: StreamState, keep_name: bool) -> Change:
+    gone = _release(catalog, state, keep_name)
+    names: list[tuple[StreamKey, int | None]] = []
+    buckets: dict[str, BucketState] = {}
+    freed = [catalog.streams[stream_id] for stream_id in gone.removed]
+    if not keep_name and state.config.stream_id not in gone.removed:
+        freed.append(state)
+    for other in freed:
+        key = other.config.key
+        if not other.detached and catalog.names.get(key) == other.config.stream_id:
+            names.append((key, None))
+            bucket = buckets.get(key.bucket) or catalog.buckets[key.bucket]
+            buckets[key.bucket] = bucket._replace(streams=bucket.streams - 1)
+    return Change(gone.streams, gone.removed, tuple(names), tuple(buckets.items()))
+
+
+def _release(catalog: Catalog, state: StreamState, keep_name: bool) -> Change:
+    """Take a stream away, or hide it while forks need it; then its sources, up the chain."""
+    if state.forks > 0:
+        return Change((state._replace(deleted=True, detached=not keep_name),))
+    removed = [state.config.stream_id]
+    source_id = state.config.source_id
+    while source_id is not None:
+        source = catalog.streams[source_id]
+        source = source._replace(forks=source.forks - 1)
+        if source.forks > 0 or not source.deleted:
+            return Change((source,), tuple(removed))
+        removed.append(source_id)
+        source_id = source.config.source_id
+    return Change((), tuple(removed))
+
+
+def _touch(catalog: Catalog, batch: Batch) -> Change:
+    state = _stream(catalog, batch)
+    return Change((state._replace(last_touch_ms=max(state.last_touch_ms, batch.created_at_ms)),))
+
+
+def _metadata(catalog: Catalog, batch: Batch) -> Change:
+    metadata = batch.field_items()[Tag.METADATA]
+    return Change((_stream(catalog, batch)._replace(metadata=metadata),))
+
+
+def _trim(catalog: Catalog, batch: Batch) -> Change:
+    start = to_int(batch.field_items()[Tag.START])
+    return Change((_stream(catalog, batch)._replace(start=start),))
+
+
+def _create_bucket(catalog: Catalog, batch: Batch) -> Change:
+    bucket = to_text(batch.field_items()[Tag.BUCKET])
+    if bucket in catalog.buckets:
+        raise BadBatch(f"bucket {bucket} is created twice")
+    return Change(buckets=((bucket, BucketState(bucket, batch.created_at_ms, 0)),))
+
+
+def _delete_bucket(catalog: Catalog, batch: Batch) -> Change:
+    bucket = to_text(batch.field_items()[Tag.BUCKET])
+    if catalog.buckets[bucket].streams:
+        raise BadBatch(f"bucket {bucket} is deleted but not empty")
+    return Change(buckets=((bucket, None),))
+
+
+def _nothing(_catalog: Catalog, _batch: Batch) -> Change:
+    return NO_CHANGE
+
+
+_APPLY = {
+    Kind.CREATE: _create,
+    Kind.DELETE: _delete,
+    Kind.EXPIRE: _expire,
+    Kind.TOUCH: _touch,
+    Kind.METADATA: _metadata,
+    Kind.TRIM: _trim,
+    Kind.CREATE_BUCKET: _create_bucket,
+    Kind.DELETE_BUCKET: _delete_bucket,
+    Kind.MARK: _nothing,
+    Kind.SEAL: _nothing,
+}
