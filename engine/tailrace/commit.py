@@ -1,0 +1,329 @@
+"""Stage, write, sync, publish, acknowledge: the one way anything gets into the log.
+
+``submit`` decides and stages under one lock. Whoever holds the commit lock then takes all
+that is staged, writes it with one ``pwrite`` a segment, syncs, publishes and answers: the
+committer thread, or a blocking caller that finds nobody at it and so spares two hops
+between threads. Groups form by themselves while the sync before them runs.
+
+A failed write or sync is final (``fdatasync`` may report a lost page only once): the log is
+poisoned, every waiter gets the error, and only reads go on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from tailrace import validate
+from tailrace.batch import Batch, Kind, encode_batch, padded_bytes
+from tailrace.catalog import NO_CHANGE, Catalog, Change, apply
+from tailrace.decide import Context, Partial, Plan, decide
+from tailrace.errors import LogPoisoned, Overloaded, StoreClosed, TailraceError
+from tailrace.limits import OPERATIONS_PER_SUBMIT_MAX
+from tailrace.log import Cursor, Log
+from tailrace.native import seal_batches
+from tailrace.operation import Operation
+from tailrace.outcome import Outcome
+from tailrace.segment import Segment
+from tailrace.ticket import Group, Ticket
+
+_logger = logging.getLogger("tailrace")
+_RETRY_AFTER_S = 1.0
+
+
+class Staged(NamedTuple):
+    """A batch on its way, or (``encoded`` empty) an answer that waits for those before it."""
+
+    position: int
+    encoded: bytes
+    batch: Batch | None
+    change: Change
+    ticket: Ticket | None
+    outcome: Outcome | None
+    error: BaseException | None = None
+
+
+class Publish(NamedTuple):
+    """What the committer tells the rest of the store after a sync, on the committing thread."""
+
+    entries: list[Staged]
+    end: int
+
+
+class Committer:
+    """The write path of one store."""
+
+    def __init__(
+        self,
+        log: Log,
+        staged: Catalog,
+        position: int,
+        now_ms: Callable[[], int],
+        *,
+        batch_bytes_max: int,
+        staged_bytes_max: int,
+        mark_idle_s: float | None,
+        publish: Callable[[Publish], set[int]],
+        on_group: Callable[[Group], None],
+        background: bool,
+    ) -> None:
+        self._log = log
+        self._staged = staged
+        self._now_ms = now_ms
+        self._batch_bytes_max = batch_bytes_max
+        self._staged_bytes_max = staged_bytes_max
+        self._mark_idle_s = mark_idle_s
+        self._publish = publish
+        self._on_group = on_group
+        self._background = background
+        self._lock = threading.Lock()
+        self._queue: list[Staged] = []
+        self._cursor = Cursor(position, log.segment_bytes)
+        self._in_flight = False
+        self._closing = False
+        self._marked_position = position
+        self.poison: LogPoisoned | None = None
+        self.durable_position = position
+        self.staged_bytes = 0
+        self.groups = 0
+        self.batches = 0
+        self.bytes_written = 0
+        self.commit_lock = threading.Lock()
+        self._wake = threading.Semaphore(0)
+        self._awake = False
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        if self._background:
+            self._thread = threading.Thread(target=self._run, name="tailrace-commit", daemon=True)
+            self._thread.start()
+
+    def submit(
+        self,
+        operations: Sequence[Operation],
+        on_done: Callable[[Ticket], None] | None = None,
+        context: object = None,
+        partial: Partial | None = None,
+        *,
+        lead: bool = False,
+    ) -> list[Ticket]:
+        """Decide and stage. With ``lead`` the caller means to commit itself, by :meth:`lead`."""
+        if len(operations) > OPERATIONS_PER_SUBMIT_MAX:
+            raise Overloaded(
+                f"at most {OPERATIONS_PER_SUBMIT_MAX} operations at once", retry_after_s=0
+            )
+        for operation in operations:
+            validate.operation(operation)
+        now = Context(self._now_ms(), self._batch_bytes_max, partial)
+        tickets = [Ticket(on_done, context) for _ in operations]
+        settled: list[tuple[Ticket, Outcome | None, BaseException | None]] = []
+        with self._lock:
+            self._check_writable()
+            for operation, ticket in zip(operations, tickets, strict=True):
+                outcome, error = self._decide(operation, now, ticket)
+                if outcome is None and error is None:
+                    continue
+                if self._queue or self._in_flight:
+                    self._queue.append(Staged(0, b"", None, NO_CHANGE, ticket, outcome, error))
+                else:
+                    settled.append((ticket, outcome, error))
+            wake = bool(self._queue) and not self._awake and not lead
+            if wake:
+                self._awake = True
+        if wake and self._background:
+            self._wake.release()
+        if settled:
+            for ticket, outcome, error in settled:
+                ticket.answer(outcome, error)
+            self._on_group(Group([ticket for ticket, _, _ in settled], set()))
+        if not self._background:
+            with self.commit_lock:
+                self.commit()
+        return tickets
+
+    def lead(self, ticket: Ticket) -> None:
+        """Commit what is staged, unless somebody is at it; then they will."""
+        if ticket.done or not self.commit_lock.acquire(blocking=False):
+            return
+        try:
+            self.commit()
+        finally:
+            self.commit_lock.release()
+            self.kick()
+
+    def kick(self) -> None:
+        """Have the committer thread look for staged batches."""
+        with self._lock:
+            wake = bool(self._queue) and not self._awake
+            if wake:
+                self._awake = True
+        if wake:
+            self._wake.release()
+
+    def _check_writable(self) -> None:
+        if self.poison is not None:
+            raise self.poison
+        if self._closing:
+            raise StoreClosed("the store is closed")
+        if self.staged_bytes >= self._staged_bytes_max:
+            raise Overloaded(
+                f"{self.staged_bytes} bytes wait to become durable; try again later",
+                retry_after_s=_RETRY_AFTER_S,
+            )
+
+    def _decide(
+        self, operation: Operation, context: Context, ticket: Ticket
+    ) -> tuple[Outcome | None, BaseException | None]:
+        """Stage the operation's batch, or return what to answer at once."""
+        try:
+            decision = decide(self._staged, operation, context)
+        except Exception as error:
+            # A record that is not bytes, or a stamp that raised: this operation's fault alone.
+            return None, error
+        if type(decision) is not Plan:
+            return decision, None  # type: ignore[return-value]
+        self._stage(decision.batch, ticket, decision.outcome)
+        return None, None
+
+    def _stage(self, batch: Batch, ticket: Ticket | None, outcome: Outcome | None) -> None:
+        length = padded_bytes(len(batch.ends), len(batch.fields), len(batch.payload))
+        position, seal_at = self._cursor.place(length)
+        if seal_at is not None:
+            self._stage_seal(seal_at)
+        change = apply(self._staged, batch)
+        self._staged.install(change)
+        encoded = encode_batch(batch, position, self.durable_position)
+        assert len(encoded) == length
+        self.staged_bytes += length
+        self._queue.append(Staged(position, encoded, batch, change, ticket, outcome))
+
+    def _stage_seal(self, position: int) -> None:
+        batch = Batch.bare(Kind.SEAL, self._now_ms())
+        encoded = encode_batch(batch, position, self.durable_position)
+        self._queue.append(Staged(position, encoded, batch, NO_CHANGE, None, None))
+        self.staged_bytes += len(encoded)
+
+    def commit(self) -> bool:
+        """Make everything staged durable and known. The caller holds ``commit_lock``."""
+        with self._lock:
+            if not self._queue:
+                self._awake = False
+                return False
+            if self.poison is not None:
+                group, self._queue = self._queue, []
+                self._fail(group)
+                return False
+            group, self._queue = self._queue, []
+            self._in_flight = True
+            end = self._cursor.position
+        try:
+            written = self._write(group)
+            changed = self._publish(Publish(group, end))
+        except BaseException as error:
+            self._poison(group, error)
+            if not isinstance(error, (OSError, TailraceError)):
+                raise
+            return False
+        with self._lock:
+            self.durable_position = end
+            self.staged_bytes -= written
+            self._in_flight = False
+        self.groups += 1
+        self.bytes_written += written
+        tickets = []
+        for entry in group:
+            ticket = entry.ticket
+            if ticket is not None:
+                ticket.answer(entry.outcome, entry.error)
+                tickets.append(ticket)
+        self._on_group(Group(tickets, changed))
+        return True
+
+    def _write(self, group: list[Staged]) -> int:
+        """Write and sync; the number of bytes."""
+        touched: list[Segment] = []
+        total = 0
+        start = 0
+        while start < len(group):
+            stop, run = self._run_of_one_segment(group, start)
+            if run:
+                data = bytearray().join([entry.encoded for entry in run])
+                sealed = seal_batches(data)
+                assert sealed == len(run)
+                touched.append(self._log.write(run[0].position, data))
+                total += len(data)
+                self.batches += sealed
+            start = stop
+        for segment in touched:
+            segment.file.sync()
+        return total
+
+    def _run_of_one_segment(self, group: list[Staged], start: int) -> tuple[int, list[Staged]]:
+        """The batches from ``start`` on that lie in one segment, back to back, and the next."""
+        segment_bytes = self._log.segment_bytes
+        run: list[Staged] = []
+        limit = 0
+        for i in range(start, len(group)):
+            entry = group[i]
+            if not entry.encoded:
+                continue
+            if not run:
+                limit = (entry.position // segment_bytes + 1) * segment_bytes
+            elif entry.position >= limit:
+                return i, run
+            run.append(entry)
+        return len(group), run
+
+    def _poison(self, group: list[Staged], error: BaseException) -> None:
+        _logger.critical("the log is poisoned, writes are refused from now on: %r", error)
+        poison = LogPoisoned(
+            f"writing to the log failed ({error}); writes are refused until the store is "
+            "opened again, reads go on"
+        )
+        poison.__cause__ = error
+        with self._lock:
+            self.poison = poison
+            group = [*group, *self._queue]
+            self._queue = []
+            self._in_flight = False
+        self._fail(group)
+
+    def _fail(self, group: list[Staged]) -> None:
+        tickets = [entry.ticket for entry in group if entry.ticket is not None]
+        for ticket in tickets:
+            ticket.answer(None, self.poison)
+        self._on_group(Group(tickets, set()))
+
+    def _run(self) -> None:
+        while True:
+            woken = self._wake.acquire(timeout=self._mark_idle_s)
+            if not woken:
+                self.mark()
+            with self.commit_lock:
+                while self.commit():
+                    pass
+            if self._closing and not self._queue:
+                return
+
+    def mark(self) -> None:
+        """Record how much is durable, if any batch since the last record does not say so yet."""
+        with self._lock:
+            idle = not self._queue and not self._in_flight and self.poison is None
+            if not idle or self._closing or self._marked_position >= self.durable_position:
+                return
+            self._stage(Batch.bare(Kind.MARK, self._now_ms()), None, None)
+            self._marked_position = self._cursor.position
+
+    def close(self) -> None:
+        """Refuse new operations, make what is staged durable, stop the thread."""
+        with self._lock:
+            self._closing = True
+            self._awake = True
+        if self._thread is not None:
+            self._wake.release()
+            self._thread.join()
+        with self.commit_lock:
+            while self.commit():
+                pass

@@ -1,0 +1,158 @@
+"""Keeps the search index up with the log.
+
+It walks the log from where the index ends, so live indexing and catching up after a
+restart are the same code, and nothing waits in memory. A search first lets the index
+catch up to what was durable when it was asked: what is acknowledged is found.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from tailrace.batch import Batch, Kind, split_records
+from tailrace.catalog import Catalog
+from tailrace.log import Log
+from tailrace.search.document import Document
+from tailrace.search.index import SearchIndex
+from tailrace.stream import StreamState
+
+_logger = logging.getLogger("tailrace")
+_DOCUMENTS_PER_STEP = 2048
+
+
+class Indexer:
+    """Owns the only way documents get into a :class:`SearchIndex`."""
+
+    def __init__(
+        self,
+        index: SearchIndex,
+        log: Log,
+        durable: Catalog,
+        position: Callable[[], int],
+        lag_bytes_max: int,
+    ) -> None:
+        self.index = index
+        self._log = log
+        self._durable = durable
+        self._durable_position = position
+        self._lag_bytes_max = lag_bytes_max
+        self._lock = threading.Lock()
+        self._removed: deque[int] = deque()
+        self._trimmed: deque[tuple[int, int]] = deque()
+        self._signal = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.searchable = {
+            state.config.stream_id for state in durable.streams.values() if state.config.searchable
+        }
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="tailrace-index", daemon=True)
+        self._thread.start()
+
+    def reconcile(self) -> None:
+        """After recovery: let the index forget what went while it was not told."""
+        self.index.retain_streams(self.searchable)
+        for stream_id in self.searchable:
+            state = self._durable.streams[stream_id]
+            if state.start > state.config.base:
+                self.index.truncate_stream(stream_id, state.start)
+
+    def created(self, state: StreamState) -> None:
+        """A stream came into being."""
+        if state.config.searchable:
+            self.searchable.add(state.config.stream_id)
+
+    def removed(self, stream_id: int) -> None:
+        """A stream is gone for good."""
+        if stream_id in self.searchable:
+            self.searchable.discard(stream_id)
+            self._removed.append(stream_id)
+
+    def trimmed(self, stream_id: int, start: int) -> None:
+        if stream_id in self.searchable:
+            self._trimmed.append((stream_id, start))
+
+    def poke(self, position: int) -> None:
+        """The log is durable up to ``position``. Holds the committer back if the lag grows long."""
+        if not self.searchable:
+            return
+        self._signal.set()
+        if position - self.index.indexed_position > self._lag_bytes_max:
+            self.catch_up(position)
+
+    def catch_up(self, position: int) -> None:
+        """Index everything below log ``position``."""
+        if self.index.indexed_position >= position and not self._removed and not self._trimmed:
+            return
+        with self._lock:
+            self._forget()
+            self._index_to(position)
+
+    def _forget(self) -> None:
+        while self._removed:
+            self.index.remove_stream(self._removed.popleft())
+        while self._trimmed:
+            self.index.truncate_stream(*self._trimmed.popleft())
+
+    def _index_to(self, position: int) -> None:
+        start = self.index.indexed_position
+        if start >= position:
+            return
+        documents: list[Document] = []
+        for batch in self._log.batches(start, position):
+            if batch.kind not in (Kind.APPEND, Kind.CREATE) or not batch.ends:
+                continue
+            if batch.stream_id not in self.searchable:
+                continue
+            # A batch is never split over two calls: a position names whole batches only.
+            if len(documents) >= _DOCUMENTS_PER_STEP:
+                self.index.add(documents, batch.position)
+                documents = []
+            documents.extend(self._documents(batch))
+        self.index.add(documents, position)
+
+    def _documents(self, batch: Batch) -> list[Document]:
+        state = self._durable.streams.get(batch.stream_id)
+        if state is None or not state.config.is_json:
+            return []
+        records = split_records(batch.payload, batch.ends, is_json=True)
+        return [
+            Document(batch.stream_id, batch.base_ordinal + i, batch.created_at_ms, record)
+            for i, record in enumerate(records)
+        ]
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._signal.wait()
+            self._signal.clear()
+            if self._stopping.is_set():
+                return
+            try:
+                self.catch_up(self._durable_position())
+            except Exception:
+                _logger.exception("indexing failed; it is tried again with the next write")
+
+    def upkeep(self) -> None:
+        """Flush and merge what is due."""
+        with self._lock:
+            self.index.flush_if_needed()
+        self.index.merge_if_needed()
+
+    def abandon(self) -> None:
+        """Stop without writing anything more."""
+        self._stopping.set()
+        self._signal.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def close(self) -> None:
+        """Stop; put what is indexed on disk."""
+        self.abandon()
+        with self._lock:
+            self._forget()
+            self._index_to(self._durable_position())
+            self.index.close()

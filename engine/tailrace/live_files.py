@@ -1,0 +1,60 @@
+"""The manifest in force, and the one way to change it."""
+
+from __future__ import annotations
+
+import threading
+
+from tailrace import filenames
+from tailrace.manifest import Manifest, write_manifest
+from tailrace.segment import create_segment
+from tailrace.storage import Storage
+
+_CHECKPOINTS_KEPT = 2
+
+
+class LiveFiles:
+    """Which segments and checkpoints exist, kept equal to the MANIFEST file.
+
+    Safe to use from the committing thread and upkeep at once. Every method may raise OSError,
+    and then has changed nothing that counts.
+    """
+
+    def __init__(self, storage: Storage, manifest: Manifest) -> None:
+        self._storage = storage
+        self._lock = threading.Lock()
+        self.manifest = manifest
+
+    def _replace(self, segments: tuple[int, ...], checkpoints: tuple[int, ...]) -> None:
+        old = self.manifest
+        manifest = Manifest(old.format, old.store_id, old.segment_bytes, segments, checkpoints)
+        write_manifest(self._storage, manifest)
+        self.manifest = manifest
+
+    def ensure_segment(self, number: int) -> None:
+        """Make segment ``number`` exist and count."""
+        with self._lock:
+            manifest = self.manifest
+            if number in manifest.segments:
+                return
+            create_segment(self._storage, manifest.store_id_bytes, number, manifest.segment_bytes)
+            self._replace((*manifest.segments, number), manifest.checkpoints)
+
+    def drop_segments(self, numbers: set[int]) -> None:
+        """Make segments no longer count, then remove their files."""
+        with self._lock:
+            kept = tuple(n for n in self.manifest.segments if n not in numbers)
+            self._replace(kept, self.manifest.checkpoints)
+            for number in numbers:
+                self._storage.unlink(filenames.segment(number))
+                self._storage.unlink(filenames.index(number))
+            self._storage.sync_directory(filenames.LOG_DIRECTORY)
+
+    def add_checkpoint(self, position: int) -> None:
+        """Make the checkpoint file of ``position``, already durable, the one in use."""
+        with self._lock:
+            previous = [p for p in self.manifest.checkpoints if p != position]
+            kept = (position, *previous[: _CHECKPOINTS_KEPT - 1])
+            self._replace(self.manifest.segments, kept)
+            for old in previous[_CHECKPOINTS_KEPT - 1 :]:
+                self._storage.unlink(filenames.checkpoint(old))
+            self._storage.sync_directory("")

@@ -1,0 +1,132 @@
+"""The log: ordered segments, what stands where in them, and the walk through their batches."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from tailrace.batch import Batch, Kind, decode_batch
+from tailrace.errors import Corrupted
+from tailrace.limits import SEAL_BYTES, SEGMENT_HEADER_BYTES
+from tailrace.live_files import LiveFiles
+from tailrace.native import BATCH_OK
+from tailrace.offset_index import Extents, MemoryIndex, SegmentIndex
+from tailrace.segment import Segment, open_segment
+from tailrace.storage import Storage
+
+
+class Place(NamedTuple):
+    """Where a batch goes; ``seal_at`` is where the segment before it must be sealed first."""
+
+    position: int
+    seal_at: int | None
+
+
+class Cursor:
+    """The log position where the next batch is staged. A batch never crosses a segment's end."""
+
+    def __init__(self, position: int, segment_bytes: int) -> None:
+        self.position = position
+        self._segment_bytes = segment_bytes
+
+    def place(self, length: int) -> Place:
+        """Take ``length`` bytes."""
+        room = self._segment_bytes - self.position % self._segment_bytes
+        seal_at = None
+        if length + SEAL_BYTES > room:
+            seal_at = self.position
+            number = self.position // self._segment_bytes + 1
+            self.position = number * self._segment_bytes + SEGMENT_HEADER_BYTES
+        position = self.position
+        self.position += length
+        return Place(position, seal_at)
+
+
+class Log:
+    """Open segments with their indexes. Written by one thread at a time, read by any."""
+
+    def __init__(self, storage: Storage, live: LiveFiles) -> None:
+        self._storage = storage
+        self._live = live
+        self._open_lock = threading.Lock()
+        self.segment_bytes = live.manifest.segment_bytes
+        self.segments: dict[int, Segment] = {}
+        self.indexes: dict[int, SegmentIndex] = {}
+        self.extents = Extents()
+
+    def segment_at(self, position: int) -> int:
+        """The number of the segment that ``position`` is in."""
+        return position // self.segment_bytes
+
+    def ensure(self, number: int) -> Segment:
+        """Segment ``number``, open for writing; created if it does not exist. May raise OSError."""
+        segment = self.segments.get(number)
+        if segment is not None:
+            return segment
+        with self._open_lock:
+            segment = self.segments.get(number)
+            if segment is None:
+                self._live.ensure_segment(number)
+                segment = self.open_existing(number)
+            return segment
+
+    def open_existing(self, number: int) -> Segment:
+        """Open a segment that the manifest names."""
+        manifest = self._live.manifest
+        segment = open_segment(
+            self._storage, manifest.store_id_bytes, number, manifest.segment_bytes
+        )
+        self.indexes.setdefault(number, MemoryIndex())
+        self.segments[number] = segment
+        return segment
+
+    def write(self, position: int, data: bytearray) -> Segment:
+        """Write a run of batches that lies in one segment. Not durable until it is synced."""
+        segment = self.ensure(self.segment_at(position))
+        offset = position - segment.base_position
+        assert offset + len(data) <= segment.segment_bytes
+        segment.file.pwrite(data, offset)
+        return segment
+
+    def note(self, stream_id: int, base_ordinal: int, record_count: int, position: int) -> None:
+        """Index a batch of records that is in the log now."""
+        number = position // self.segment_bytes
+        index = self.indexes[number]
+        assert isinstance(index, MemoryIndex)
+        offset = position - number * self.segment_bytes
+        if index.add(stream_id, base_ordinal, record_count, offset):
+            self.extents.add(stream_id, base_ordinal, number)
+
+    def batches(self, position: int, stop: int) -> Iterator[Batch]:
+        """Every batch from ``position`` to ``stop``, checksums verified.
+
+        Segments that were reclaimed are passed over; anything else that is not a whole batch
+        raises :class:`Corrupted`. The payloads are slices of the mapped segments.
+        """
+        while position < stop:
+            number = self.segment_at(position)
+            segment = self.segments.get(number)
+            if segment is not None:
+                last = None
+                for last in self._segment_batches(segment, position, stop):
+                    yield last
+                if last is None or last.kind != Kind.SEAL:
+                    return
+            position = (number + 1) * self.segment_bytes + SEGMENT_HEADER_BYTES
+
+    def _segment_batches(self, segment: Segment, position: int, stop: int) -> Iterator[Batch]:
+        base = segment.base_position
+        offset = max(position - base, SEGMENT_HEADER_BYTES)
+        while base + offset < stop:
+            if segment.view.check(offset, base) != BATCH_OK:
+                raise Corrupted("a batch is damaged", file=segment.name, position=base + offset)
+            batch = decode_batch(segment.data[offset:])
+            yield batch
+            if batch.kind == Kind.SEAL:
+                return
+            offset += int.from_bytes(segment.data[offset + 4 : offset + 8], "little")
+
+    def close(self) -> None:
+        for segment in self.segments.values():
+            segment.close()

@@ -1,0 +1,62 @@
+"""A submitted operation's future answer."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import NamedTuple
+
+from tailrace.outcome import Outcome
+
+_logger = logging.getLogger("tailrace")
+
+
+class Ticket:
+    """Answered once, after what it reveals is durable.
+
+    ``outcome`` is the answer, or ``error`` what kept the store from giving one
+    (:class:`tailrace.errors.LogPoisoned`). ``context`` belongs to whoever submitted.
+    """
+
+    __slots__ = ("_gate", "_on_done", "context", "done", "error", "outcome")
+
+    def __init__(self, on_done: Callable[[Ticket], None] | None, context: object) -> None:
+        self.outcome: Outcome | None = None
+        self.error: BaseException | None = None
+        self.done = False
+        self.context = context
+        self._on_done = on_done
+        self._gate = threading.Lock()
+        self._gate.acquire()
+
+    def wait(self, timeout_s: float | None = None) -> Outcome:
+        """Block until answered. TimeoutError leaves the operation where it is: it still counts."""
+        if not self.done:
+            if not self._gate.acquire(timeout=-1 if timeout_s is None else timeout_s):
+                raise TimeoutError("the operation is not durable yet; it may still become so")
+            self._gate.release()  # for the next one that waits
+        if self.error is not None:
+            raise self.error
+        assert self.outcome is not None
+        return self.outcome
+
+    def answer(self, outcome: Outcome | None, error: BaseException | None = None) -> None:
+        """Called by the store, once."""
+        assert not self.done
+        self.outcome = outcome
+        self.error = error
+        self.done = True
+        self._gate.release()
+        if self._on_done is not None:
+            try:
+                self._on_done(self)
+            except Exception:
+                _logger.exception("an on_done callback raised")
+
+
+class Group(NamedTuple):
+    """What one sync made known: the tickets it answered, the streams it changed (by id)."""
+
+    tickets: list[Ticket]
+    stream_ids: set[int]

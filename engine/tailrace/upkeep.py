@@ -1,0 +1,190 @@
+"""What is done behind the writers' backs: the next segment, index files, checkpoints,
+reclaimed segments, expired streams.
+
+None of it is needed for an answer to be right; a failure is logged and tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+
+from tailrace import filenames
+from tailrace.catalog import Catalog
+from tailrace.checkpoint import encode_checkpoint
+from tailrace.commit import Committer
+from tailrace.errors import TailraceError
+from tailrace.limits import SEGMENT_HEADER_BYTES
+from tailrace.live_files import LiveFiles
+from tailrace.log import Log
+from tailrace.offset_index import MappedIndex, MemoryIndex
+from tailrace.operation import Expire, Operation
+from tailrace.storage import Storage, replace_file
+from tailrace.stream import is_expired
+
+_logger = logging.getLogger("tailrace")
+_PREPARE_AT = 4  # the next segment is made once a quarter of this one is full
+_EXPIRE_AT_ONCE = 1000
+
+
+class Upkeep:
+    """Runs :meth:`run_once` when it is told there may be work, and now and then by itself."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        live: LiveFiles,
+        log: Log,
+        durable: Catalog,
+        committer: Committer,
+        now_ms: Callable[[], int],
+        *,
+        checkpoint: int,
+        checkpoint_every_bytes: int,
+        sweep_s: float,
+        extra: Callable[[], None],
+    ) -> None:
+        self._storage = storage
+        self._live = live
+        self._log = log
+        self._durable = durable
+        self._committer = committer
+        self._now_ms = now_ms
+        self._checkpoint = checkpoint
+        self._checkpoint_every_bytes = checkpoint_every_bytes
+        self._sweep_s = sweep_s
+        self._extra = extra
+        self._signal = threading.Event()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._run_lock = threading.Lock()
+        self.reclaimable = True  # a stream or a range went since the last look
+        self.checkpoints = 0
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="tailrace-upkeep", daemon=True)
+        self._thread.start()
+
+    def poke(self, position: int) -> None:
+        """The log is durable up to ``position``: run soon if that makes work."""
+        if self._signal.is_set():
+            return
+        number = self._log.segment_at(position)
+        used = position - number * self._log.segment_bytes
+        next_due = used * _PREPARE_AT > self._log.segment_bytes
+        if (
+            (next_due and number + 1 not in self._log.segments)
+            or position - self._checkpoint > self._checkpoint_every_bytes
+            or isinstance(self._log.indexes.get(number - 1), MemoryIndex)
+        ):
+            self._signal.set()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._signal.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            self._signal.wait(self._sweep_s)
+            self._signal.clear()
+            if self._stopping.is_set():
+                return
+            try:
+                self.prepare_segment()
+                self.run_once()
+                self.sweep()
+            except (OSError, TailraceError) as error:
+                _logger.error("upkeep failed and will be tried again: %s", error)
+                # Without this pause a full disk would be asked again at every write.
+                self._stopping.wait(min(self._sweep_s, 1.0))
+
+    def run_once(self) -> None:
+        """Index files, a checkpoint if it is due, reclaiming, search upkeep."""
+        with self._run_lock:
+            self._write_indexes()
+            if self._committer.durable_position - self._checkpoint > self._checkpoint_every_bytes:
+                self._write_checkpoint()
+            self._extra()
+            if self.reclaimable:
+                self._reclaim()
+
+    def prepare_segment(self) -> None:
+        """Make the next segment before it is needed."""
+        position = self._committer.durable_position
+        number = self._log.segment_at(position)
+        used = position - number * self._log.segment_bytes
+        if used * _PREPARE_AT > self._log.segment_bytes:
+            self._log.ensure(number + 1)
+
+    def _write_indexes(self) -> None:
+        """Give every sealed segment its index file, and use that from then on."""
+        active = self._log.segment_at(self._committer.durable_position)
+        for number in sorted(self._log.segments):
+            index = self._log.indexes[number]
+            if number >= active or not isinstance(index, MemoryIndex):
+                continue
+            segment = self._log.segments[number]
+            encoded = index.encode(number, segment.view.nonzero_end(SEGMENT_HEADER_BYTES))
+            replace_file(
+                self._storage, filenames.LOG_DIRECTORY, filenames.index_name(number), encoded
+            )
+            file = self._storage.open(filenames.index(number))
+            try:
+                mapping = file.map()
+            finally:
+                file.close()
+            self._log.indexes[number] = MappedIndex(mapping.view, number, mapping)
+
+    def checkpoint(self) -> None:
+        """Write a checkpoint now, if anything was written since the last one."""
+        with self._run_lock:
+            if self._committer.durable_position > self._checkpoint:
+                self._write_checkpoint()
+
+    def _write_checkpoint(self) -> None:
+        with self._committer.commit_lock:
+            position = self._committer.durable_position
+            catalog = self._durable.copy()
+        replace_file(
+            self._storage,
+            "",
+            filenames.checkpoint(position),
+            encode_checkpoint(catalog, position),
+        )
+        self._live.add_checkpoint(position)
+        self._checkpoint = position
+        self.checkpoints += 1
+
+    def _reclaim(self) -> None:
+        """Remove sealed segments in which no stream has a record left."""
+        checkpoints = self._live.manifest.checkpoints
+        if len(checkpoints) < 2:
+            return
+        self.reclaimable = False
+        with self._committer.commit_lock:
+            used: set[int] = set()
+            for stream_id in list(self._durable.streams):
+                used.update(self._log.extents.segments(stream_id))
+        before = self._log.segment_at(checkpoints[-1])
+        dead = {n for n in self._log.segments if n < before and n not in used}
+        if not dead:
+            return
+        self._live.drop_segments(dead)
+        for number in dead:
+            self._log.segments.pop(number).close()
+            del self._log.indexes[number]
+        _logger.info("reclaimed %d log segments", len(dead))
+
+    def sweep(self) -> None:
+        """Delete streams whose time is over."""
+        now_ms = self._now_ms()
+        expired: list[Operation] = [
+            Expire(state.config.key)
+            for state in list(self._durable.streams.values())
+            if not state.detached and is_expired(state, now_ms)
+        ]
+        for start in range(0, len(expired), _EXPIRE_AT_ONCE):
+            self._committer.submit(expired[start : start + _EXPIRE_AT_ONCE])
