@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+from tailrace.check import CheckReport, Damage, check
 from tailrace.errors import (
     Corrupted,
     InvalidArgument,
@@ -55,6 +56,7 @@ from tailrace.outcome import (
     Updated,
 )
 from tailrace.reader import ReadResult
+from tailrace.repair import RepairReport, repair
 from tailrace.store import Store
 from tailrace.ticket import Group, Ticket
 from tailrace.views import BucketInfo, Head, Hit, SearchResult, StreamPage
@@ -68,10 +70,12 @@ __all__ = [
     "Appended",
     "BucketDone",
     "BucketInfo",
+    "CheckReport",
     "Corrupted",
     "Create",
     "CreateBucket",
     "Created",
+    "Damage",
     "Delete",
     "DeleteBucket",
     "Deleted",
@@ -91,6 +95,7 @@ __all__ = [
     "Records",
     "Rejected",
     "Rejection",
+    "RepairReport",
     "SearchResult",
     "SetMetadata",
     "Stamp",
@@ -106,7 +111,9 @@ __all__ = [
     "Trim",
     "UnsupportedFormat",
     "Updated",
+    "check",
     "decode_offset",
     "encode_offset",
     "open",
+    "repair",
 ]

@@ -48,14 +48,15 @@ class Kind(enum.IntEnum):
     MARK = 9  # nothing but its watermark
     SEAL = 10  # the last batch of a segment that is full
     EXPIRE = 11
+    LOST = 12  # stands where `tailrace repair` gave up a damaged batch; holds what was there
 
 
-class Flag(enum.IntFlag):
-    """Bits of a batch's flags."""
+class Flag:
+    """Bits of a batch's flags. Plain integers: every append tests them."""
 
-    CLOSES = 1
-    JSON = 2  # every record in the payload is followed by one comma
-    PRODUCER = 4  # producer_epoch and producer_seq count, and a PRODUCER_ID field is there
+    CLOSES: Final = 1
+    JSON: Final = 2  # every record in the payload is followed by one comma
+    PRODUCER: Final = 4  # producer_epoch and producer_seq count, and a PRODUCER_ID field is there
 
 
 class Batch(NamedTuple):

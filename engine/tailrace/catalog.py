@@ -294,4 +294,5 @@ _APPLY = {
     Kind.DELETE_BUCKET: _delete_bucket,
     Kind.MARK: _nothing,
     Kind.SEAL: _nothing,
+    Kind.LOST: _nothing,
 }

@@ -410,12 +410,12 @@ def _appended(
 ) -> Decision:
     config = state.config
     producer, stream_seq = operation.producer, operation.stream_seq
-    flags = Flag.JSON.value if config.is_json else 0
+    flags = Flag.JSON if config.is_json else 0
     if operation.close:
-        flags |= Flag.CLOSES.value
+        flags |= Flag.CLOSES
     fields, epoch, seq = b"", 0, 0
     if producer is not None:
-        flags |= Flag.PRODUCER.value
+        flags |= Flag.PRODUCER
         epoch, seq = producer.epoch, producer.seq
     if producer is not None or stream_seq is not None:
         producer_id = None if producer is None else producer.id
@@ -673,7 +673,7 @@ def _batch(
 ) -> Batch:
     return Batch(
         int(kind),
-        int(flags),
+        flags,
         0,
         0,
         stream_id,

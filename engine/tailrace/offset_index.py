@@ -30,6 +30,7 @@ VERSION: Final = 1
 HEADER: Final = struct.Struct("<8sIIQQII")
 HEADER_BYTES: Final = 64
 _CRC_FROM: Final = 16
+LOST_ENTRY: Final = 0  # no batch can stand there: reading the record reports damage
 
 
 class Run(NamedTuple):
@@ -58,7 +59,10 @@ class MemoryIndex:
             self._firsts[stream_id] = base_ordinal
             self._entries[stream_id] = array("I", (offset,)) * record_count
             return True
-        assert base_ordinal == self._firsts[stream_id] + len(entries)
+        lost = base_ordinal - self._firsts[stream_id] - len(entries)
+        assert lost >= 0
+        if lost:
+            entries.extend(array("I", (LOST_ENTRY,)) * lost)
         if record_count == 1:
             entries.append(offset)
         else:

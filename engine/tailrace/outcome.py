@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from typing import NamedTuple
 
 
 class Reason(enum.Enum):
@@ -74,8 +75,7 @@ class Created:
     existed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Appended:
+class Appended(NamedTuple):
     """The records are in the stream as ordinals ``base`` to ``tail - 1``.
 
     ``duplicate``: an idempotent producer (or a repeated close) had done this before and

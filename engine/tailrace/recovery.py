@@ -52,7 +52,7 @@ def recover(storage: Storage, segment_bytes: int) -> Recovered:
     live = _live_files(storage, segment_bytes)
     _remove_strays(storage, live.manifest)
     log = Log(storage, live)
-    catalog, checkpoint = _load_checkpoint(storage, live.manifest)
+    catalog, checkpoint = load_checkpoint(storage, live.manifest)
     for number in sorted(live.manifest.segments):
         log.open_existing(number)
     position = _replay(storage, log, catalog, checkpoint)
@@ -110,7 +110,10 @@ def _remove_strays(storage: Storage, manifest: Manifest) -> None:
             storage.unlink(name)
 
 
-def _load_checkpoint(storage: Storage, manifest: Manifest) -> tuple[Catalog, int]:
+def load_checkpoint(storage: Storage, manifest: Manifest) -> tuple[Catalog, int]:
+    """The newest catalog on disk and the log position it is of; an empty one if replay from
+    the log's very beginning is still possible. Corrupted if it is not.
+    """
     for position in manifest.checkpoints:
         name = filenames.checkpoint(position)
         try:

@@ -1,0 +1,200 @@
+"""Look at every byte of a data directory without changing one: ``tailrace check``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from tailrace import filenames
+from tailrace.batch import HEADER, HEADER_BYTES, Kind
+from tailrace.catalog import Catalog
+from tailrace.checkpoint import BadCheckpoint, decode_checkpoint
+from tailrace.errors import Corrupted
+from tailrace.limits import SEGMENT_HEADER_BYTES
+from tailrace.manifest import Manifest, read_manifest
+from tailrace.native import BatchRef
+from tailrace.offset_index import BadIndex, MappedIndex
+from tailrace.segment import Segment, open_segment
+from tailrace.storage import OsStorage, Storage, read_file
+
+
+class Damage(NamedTuple):
+    """Bytes that are not what was written. ``position`` is a log position, or a byte of the file.
+
+    ``acknowledged``: the log proves that these bytes were durable once; without it they may be
+    a write that a crash tore. ``stream`` is the stream's name, where it is known.
+    """
+
+    file: str
+    position: int
+    length: int
+    stream: str | None
+    acknowledged: bool
+    message: str
+
+
+@dataclass
+class CheckReport:
+    """What a check saw. Derived files that are damaged are made again by the next start."""
+
+    segments: int = 0
+    batches: int = 0
+    records: int = 0
+    bytes: int = 0
+    damages: list[Damage] = field(default_factory=list)
+    derived_damages: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Nothing that was acknowledged is damaged."""
+        return not any(damage.acknowledged for damage in self.damages)
+
+
+class Gap(NamedTuple):
+    """A range of a segment in which no valid batch stands, between its beginning and ``end``."""
+
+    offset: int
+    end: int
+
+
+def check(directory: str | os.PathLike[str], *, storage: Storage | None = None) -> CheckReport:
+    """Verify every checksum. The store must not be open: :class:`StoreLocked` if it is.
+
+    Raises Corrupted if the manifest itself cannot be read, UnsupportedFormat, OSError.
+    """
+    storage = storage or OsStorage(directory)
+    storage.lock()
+    try:
+        return check_storage(storage)
+    finally:
+        storage.close()
+
+
+def check_storage(storage: Storage) -> CheckReport:
+    manifest = read_manifest(storage)
+    if manifest is None:
+        raise Corrupted(
+            "there is no manifest: not a tailrace data directory, or it lost the file",
+            file=filenames.MANIFEST,
+            position=0,
+        )
+    report = CheckReport()
+    catalog = _check_checkpoints(storage, manifest, report)
+    known_durable = max(manifest.checkpoints, default=0)
+    suspects: list[Damage] = []
+    for number in manifest.segments:
+        segment = _open(storage, manifest, number, report)
+        if segment is None:
+            continue
+        try:
+            found, watermark = _check_segment(segment, catalog, report)
+            known_durable = max(known_durable, watermark)
+            suspects.extend(found)
+            _check_index(storage, number, report)
+        finally:
+            segment.close()
+    report.damages.extend(
+        damage._replace(acknowledged=damage.position < known_durable) for damage in suspects
+    )
+    return report
+
+
+def walk(segment: Segment) -> Iterator[BatchRef | Gap]:
+    """Every valid batch of a segment and what stands between them, up to its seal or last byte."""
+    view, base = segment.view, segment.base_position
+    offset = SEGMENT_HEADER_BYTES
+    while True:
+        for ref in view.scan(offset, base):
+            yield ref
+            offset = ref.offset + ref.length
+            if ref.kind == Kind.SEAL:
+                return
+        following = view.find(offset, base)
+        if following == view.length:
+            end = view.nonzero_end(offset)
+            if end > offset:
+                yield Gap(offset, end)
+            return
+        yield Gap(offset, following)
+        offset = following
+
+
+def _open(storage: Storage, manifest: Manifest, number: int, report: CheckReport) -> Segment | None:
+    try:
+        segment = open_segment(
+            storage, manifest.store_id_bytes, number, manifest.segment_bytes, writable=False
+        )
+    except Corrupted as error:
+        position = number * manifest.segment_bytes
+        report.damages.append(
+            Damage(error.file, position, manifest.segment_bytes, None, True, str(error))
+        )
+        return None
+    report.segments += 1
+    return segment
+
+
+def _check_segment(
+    segment: Segment, catalog: Catalog, report: CheckReport
+) -> tuple[list[Damage], int]:
+    gaps: list[Damage] = []
+    watermark = 0
+    for item in walk(segment):
+        if isinstance(item, Gap):
+            gaps.append(_damage(segment, item, catalog))
+            continue
+        watermark = max(watermark, item.watermark)
+        report.batches += 1
+        report.records += item.record_count
+        report.bytes += item.length
+    return gaps, watermark
+
+
+def _damage(segment: Segment, gap: Gap, catalog: Catalog) -> Damage:
+    position = segment.base_position + gap.offset
+    stream = None
+    if gap.end - gap.offset >= HEADER_BYTES:
+        # The header may well be whole, the damage behind it: then it names the stream.
+        stream_id = HEADER.unpack_from(segment.data, gap.offset)[8]
+        state = catalog.streams.get(stream_id)
+        stream = None if state is None else str(state.config.key)
+    return Damage(
+        segment.name,
+        position,
+        gap.end - gap.offset,
+        stream,
+        False,
+        "no valid batch stands here",
+    )
+
+
+def _check_checkpoints(storage: Storage, manifest: Manifest, report: CheckReport) -> Catalog:
+    """The newest catalog that can be read, to name streams with."""
+    newest: Catalog | None = None
+    for position in manifest.checkpoints:
+        name = filenames.checkpoint(position)
+        try:
+            catalog = decode_checkpoint(read_file(storage, name), position)
+            newest = newest or catalog
+        except (BadCheckpoint, FileNotFoundError) as error:
+            report.derived_damages.append(f"{name}: {error}")
+    if newest is None and 0 not in manifest.segments:
+        name = filenames.checkpoint(max(manifest.checkpoints, default=0))
+        report.damages.append(
+            Damage(name, 0, 0, None, True, "no checkpoint can be read, and it cannot be made again")
+        )
+    return newest or Catalog()
+
+
+def _check_index(storage: Storage, number: int, report: CheckReport) -> None:
+    name = filenames.index(number)
+    try:
+        data = read_file(storage, name)
+    except FileNotFoundError:
+        return
+    try:
+        MappedIndex(memoryview(data), number)
+    except BadIndex as error:
+        report.derived_damages.append(f"{name}: {error}")
