@@ -412,3 +412,11 @@ int64_t tr_memory_find_stream(struct tr_memory *memory, uint64_t stream_id)
     pthread_rwlock_unlock(&memory->lock);
     return index;
 }
+
+uint64_t tr_memory_stream_id(struct tr_memory *memory, uint32_t index)
+{
+    pthread_rwlock_rdlock(&memory->lock);
+    uint64_t id = index < memory->stream_count ? memory->streams[index].stream_id : 0;
+    pthread_rwlock_unlock(&memory->lock);
+    return id;
+}

@@ -33,6 +33,9 @@ uint32_t tr_memory_documents(struct tr_memory *memory);
 uint32_t tr_memory_streams(struct tr_memory *memory);
 uint64_t tr_memory_bytes(struct tr_memory *memory);
 
+/* The stream at an index below tr_memory_streams. */
+uint64_t tr_memory_stream_id(struct tr_memory *memory, uint32_t index);
+
 /* The index of a stream here, or -1. */
 int64_t tr_memory_find_stream(struct tr_memory *memory, uint64_t stream_id);
 

@@ -69,16 +69,13 @@ int64_t tr_part_find_stream(const struct tr_part *part, uint64_t stream_id)
     return -1;
 }
 
-uint64_t tr_part_live(const struct tr_part *part, const uint64_t *floors)
+uint64_t tr_part_live(const struct tr_part *part, const uint64_t *floors, uint32_t floors_count)
 {
-    uint64_t live = 0;
-    if (!floors)
-        return part->documents;
-    for (uint32_t i = 0; i < part->streams; i++) {
+    uint64_t live = part->documents;
+    for (uint32_t i = 0; i < part->streams && i < floors_count; i++) {
         struct stream_entry stream = part_stream(part, i);
         uint32_t end = stream.first + stream.count;
-        live += end - (floors[i] ? part_lower_bound(part, stream.first, end, floors[i])
-                                 : stream.first);
+        live -= part_lower_bound(part, stream.first, end, floors[i]) - stream.first;
     }
     return live;
 }
@@ -141,6 +138,8 @@ int32_t tr_part_open(const uint8_t *data, uint64_t length, struct tr_part *out)
 {
     const uint8_t *section[PART_SECTIONS];
     uint64_t bytes[PART_SECTIONS];
+    if ((uintptr_t)data % 8)
+        return 11;
     if (length < PART_HEADER_BYTES || memcmp(data, MAGIC, sizeof MAGIC) != 0)
         return 1;
     if (load32(data + 8) != PART_VERSION || load32(data + 12) != PART_HEADER_BYTES)
@@ -177,6 +176,7 @@ int32_t tr_part_open(const uint8_t *data, uint64_t length, struct tr_part *out)
     out->first_position = load64(data + 40);
     out->end_position = load64(data + 48);
     out->analyzer = load32(data + 280);
+    out->checksum = load32(data + PART_HEADER_BYTES - 4);
     if (out->documents == UINT32_MAX || out->first_position > out->end_position)
         return 7;
     if (bytes[SECTION_STREAMS] != (uint64_t)STREAM_ENTRY_BYTES * out->streams ||

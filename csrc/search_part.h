@@ -11,6 +11,7 @@ struct tr_part {
     uint32_t terms;
     uint32_t types;
     uint32_t analyzer;
+    uint32_t checksum; /* of the header, which holds those of all sections */
     uint64_t length_sum; /* terms in all documents */
     uint64_t first_position;
     uint64_t end_position;
@@ -35,7 +36,7 @@ int32_t tr_part_open(const uint8_t *data, uint64_t length, struct tr_part *out);
 int64_t tr_part_find_stream(const struct tr_part *part, uint64_t stream_id);
 
 /* Documents of the part at or above their stream's floor. floors holds one ordinal per stream of
-   the part, by index; null: no floors. */
-uint64_t tr_part_live(const struct tr_part *part, const uint64_t *floors);
+   the part, by index; streams at or behind floors_count have none. */
+uint64_t tr_part_live(const struct tr_part *part, const uint64_t *floors, uint32_t floors_count);
 
 #endif

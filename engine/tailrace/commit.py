@@ -20,7 +20,7 @@ from tailrace import validate
 from tailrace.batch import Batch, Kind, encode_batch, padded_bytes
 from tailrace.catalog import NO_CHANGE, Catalog, Change, apply
 from tailrace.decide import Context, Partial, Plan, decide
-from tailrace.errors import LogPoisoned, Overloaded, StoreClosed, TailraceError
+from tailrace.errors import InvalidArgument, LogPoisoned, Overloaded, StoreClosed, TailraceError
 from tailrace.limits import OPERATIONS_PER_SUBMIT_MAX
 from tailrace.log import Cursor, Log
 from tailrace.native import seal_batches
@@ -111,9 +111,7 @@ class Committer:
     ) -> list[Ticket]:
         """Decide and stage. With ``lead`` the caller means to commit itself, by :meth:`lead`."""
         if len(operations) > OPERATIONS_PER_SUBMIT_MAX:
-            raise Overloaded(
-                f"at most {OPERATIONS_PER_SUBMIT_MAX} operations at once", retry_after_s=0
-            )
+            raise InvalidArgument("operations", f"at most {OPERATIONS_PER_SUBMIT_MAX} at once")
         for operation in operations:
             validate.operation(operation)
         now = Context(self._now_ms(), self._batch_bytes_max, partial)
@@ -144,17 +142,23 @@ class Committer:
         return tickets
 
     def lead(self, ticket: Ticket) -> None:
-        """Commit what is staged, unless somebody is at it; then they will."""
-        if ticket.done or not self.commit_lock.acquire(blocking=False):
+        """Commit what is staged. If somebody is at it, the committer thread does it next."""
+        if ticket.done:
+            return
+        if not self.commit_lock.acquire(blocking=False):
+            self._kick()
             return
         try:
             self.commit()
         finally:
             self.commit_lock.release()
-            self.kick()
 
-    def kick(self) -> None:
-        """Have the committer thread look for staged batches."""
+    def _kick(self) -> None:
+        """Have the committer thread look for staged batches, the caller's among them."""
+        # Without the lock: it goes to sleep only after it saw a queue without our batch, and
+        # ours was there before we looked.
+        if self._awake:
+            return
         with self._lock:
             wake = bool(self._queue) and not self._awake
             if wake:

@@ -142,7 +142,7 @@ class Indexer:
             self.index.flush_if_needed()
         self.index.merge_if_needed()
 
-    def abandon(self) -> None:
+    def stop(self) -> None:
         """Stop without writing anything more."""
         self._stopping.set()
         self._signal.set()
@@ -150,8 +150,7 @@ class Indexer:
             self._thread.join()
 
     def close(self) -> None:
-        """Stop; put what is indexed on disk."""
-        self.abandon()
+        """Put everything on disk. After :meth:`stop`."""
         with self._lock:
             self._forget()
             self._index_to(self._durable_position())

@@ -137,54 +137,53 @@ SegmentIndex = MemoryIndex | MappedIndex
 
 
 class Extents:
-    """Which segments hold which records of which stream."""
+    """Which segments hold which records of which stream.
+
+    Written by one thread; read by any, without a lock: a stream's two arrays are always
+    looked up together, and grow at their ends only.
+    """
 
     def __init__(self) -> None:
-        self._firsts: dict[int, array[int]] = {}
-        self._segments: dict[int, array[int]] = {}
+        self._runs: dict[int, tuple[array[int], array[int]]] = {}
 
     def add(self, stream_id: int, first: int, segment: int) -> None:
         """``segment`` holds the stream's records from ``first`` on."""
-        firsts = self._firsts.get(stream_id)
-        if firsts is None:
-            self._segments[stream_id] = array("Q", (segment,))
-            self._firsts[stream_id] = array("Q", (first,))
+        run = self._runs.get(stream_id)
+        if run is None:
+            self._runs[stream_id] = array("Q", (first,)), array("Q", (segment,))
             return
+        firsts, segments = run
         assert first >= firsts[-1]
-        # A reader looks into firsts, then into segments, without a lock.
-        self._segments[stream_id].append(segment)
+        # This order: a reader that sees the first ordinal must find the segment.
+        segments.append(segment)
         firsts.append(first)
 
     def find(self, stream_id: int, ordinal: int) -> tuple[int, int | None] | None:
         """``(segment, first ordinal of the next one)`` for a record; None if none holds it."""
-        firsts = self._firsts.get(stream_id)
-        if firsts is None:
+        run = self._runs.get(stream_id)
+        if run is None:
             return None
+        firsts, segments = run
         after = bisect_left(firsts, ordinal + 1)
         if after == 0:
             return None
         following = firsts[after] if after < len(firsts) else None
-        return self._segments[stream_id][after - 1], following
+        return segments[after - 1], following
 
     def segments(self, stream_id: int) -> list[int]:
-        return list(self._segments.get(stream_id, ()))
+        run = self._runs.get(stream_id)
+        return [] if run is None else list(run[1])
 
-    def remove(self, stream_id: int) -> list[int]:
-        """Forget a stream; the segments that held it."""
-        self._firsts.pop(stream_id, None)
-        return list(self._segments.pop(stream_id, ()))
+    def remove(self, stream_id: int) -> None:
+        """Forget a stream."""
+        self._runs.pop(stream_id, None)
 
-    def trim(self, stream_id: int, start: int) -> list[int]:
-        """Forget the segments that hold only records before ``start``; which they were."""
-        firsts = self._firsts.get(stream_id)
-        if firsts is None:
-            return []
-        keep = max(bisect_left(firsts, start + 1) - 1, 0)
-        dropped = list(self._segments[stream_id][:keep])
-        if keep:
-            # New arrays, not del: a reader may be between its two look-ups.
-            self._firsts[stream_id], self._segments[stream_id] = (
-                firsts[keep:],
-                self._segments[stream_id][keep:],
-            )
-        return dropped
+    def trim(self, stream_id: int, start: int) -> None:
+        """Forget the segments that hold only records before ``start``."""
+        run = self._runs.get(stream_id)
+        if run is None:
+            return
+        firsts, segments = run
+        keep = bisect_left(firsts, start + 1) - 1
+        if keep > 0:
+            self._runs[stream_id] = firsts[keep:], segments[keep:]

@@ -143,7 +143,8 @@ class Reader:
         stream_id = owner.config.stream_id
         found = self._log.extents.find(stream_id, ordinal)
         segment = None if found is None else self._log.segments.get(found[0])
-        if found is None or segment is None:
+        index = None if found is None else self._log.indexes.get(found[0])
+        if found is None or segment is None or index is None:
             if stream_id not in self._durable.streams:
                 raise _vanished(owner)
             raise Corrupted(
@@ -152,11 +153,11 @@ class Reader:
                 position=0,
                 stream=str(owner.config.key),
             )
-        number, following = found
+        following = found[1]
         count = min(end - ordinal, _RECORDS_PER_STEP_MAX)
         if following is not None:
             count = min(count, following - ordinal)
-        entries = self._log.indexes[number].entries(stream_id, ordinal, count)
+        entries = index.entries(stream_id, ordinal, count)
         assert len(entries) == count
         done = len(ends)
         ends.frombytes(bytes(4 * count))

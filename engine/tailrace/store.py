@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -44,6 +45,8 @@ from tailrace.ticket import Group, Ticket
 from tailrace.upkeep import Upkeep
 from tailrace.views import BucketInfo, Head, Hit, SearchResult, StreamPage, head_of
 from tailrace.waiters import Waiters
+
+_logger = logging.getLogger("tailrace")
 
 Key = StreamKey | tuple[str, str]
 
@@ -161,12 +164,16 @@ class Store:
             try:
                 self._upkeep.stop()
                 self._committer.close()
+                self._indexer.stop()
                 if self._committer.poison is None:
-                    self._indexer.close()
                     self._upkeep.run_once()
                     self._upkeep.checkpoint()
+                    self._indexer.close()
                 else:
-                    self._indexer.abandon()
+                    self._indexer.index.abandon()
+            except OSError:
+                # All that was acknowledged is durable: the next start only has more to replay.
+                _logger.exception("the store could not be closed tidily")
             finally:
                 self._log.close()
                 self._storage.close()
@@ -190,7 +197,10 @@ class Store:
         partial = None
         if len(operations) == 1:
             partial = self._partial(operations[0])
-        return self._committer.submit(operations, on_done, context, partial)
+        tickets = self._committer.submit(operations, on_done, context, partial)
+        if not self._options.background:
+            self._upkeep.run_due()
+        return tickets
 
     def perform(self, operation: Operation, timeout_s: float | None = None) -> Outcome:
         """Do one operation; the outcome, a rejection included, once it is durable.
@@ -200,8 +210,10 @@ class Store:
         partial = self._partial(operation)
         lead = self._options.background
         ticket = self._committer.submit([operation], None, None, partial, lead=lead)[0]
-        if lead and not ticket.done:
+        if lead:
             self._committer.lead(ticket)
+        else:
+            self._upkeep.run_due()
         return ticket.wait(timeout_s)
 
     def _partial(self, operation: Operation) -> Partial | None:

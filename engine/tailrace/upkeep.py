@@ -90,16 +90,26 @@ class Upkeep:
         while not self._stopping.is_set():
             self._signal.wait(self._sweep_s)
             self._signal.clear()
-            if self._stopping.is_set():
-                return
-            try:
-                self.prepare_segment()
-                self.run_once()
-                self.sweep()
-            except (OSError, TailraceError) as error:
-                _logger.error("upkeep failed and will be tried again: %s", error)
-                # Without this pause a full disk would be asked again at every write.
+            # A full disk must not be asked again at every write.
+            if not self._stopping.is_set() and not self._try(prepare=True):
                 self._stopping.wait(min(self._sweep_s, 1.0))
+
+    def run_due(self) -> None:
+        """Without a thread: what :meth:`poke` found to be due, in the caller's."""
+        if self._signal.is_set():
+            self._signal.clear()
+            self._try(prepare=False)
+
+    def _try(self, *, prepare: bool) -> bool:
+        try:
+            if prepare:
+                self.prepare_segment()
+            self.run_once()
+            self.sweep()
+        except (OSError, TailraceError) as error:
+            _logger.error("upkeep failed and will be tried again: %s", error)
+            return False
+        return True
 
     def run_once(self) -> None:
         """Index files, a checkpoint if it is due, reclaiming, search upkeep."""

@@ -100,24 +100,28 @@ _NON_ASCII_WORD: Final = re.compile(r"\S*[^\x00-\x7f\s]\S*")
 
 
 class Run(NamedTuple):
-    """A run of normalized text and the classes of its characters."""
+    """A run of text and the classes of its characters."""
 
     text: str
     classes: str
     start: int
 
 
-def runs(text: str) -> Iterator[Run]:
-    """The runs of ``text``. ``start`` counts in ``text`` if that is normalized already."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFKC", text)
+def raw_runs(text: str) -> Iterator[Run]:
+    """The runs of ``text`` as it stands, not normalized. ``start`` counts in ``text``."""
+    for match in _RUN.finditer(text.translate(_classes)):
+        yield Run(text[match.start() : match.end()], match.group(), match.start())
+
+
+def _normalized(text: str) -> str:
+    if text.isascii():
+        return text
+    text = unicodedata.normalize("NFKC", text)
     classes = text.translate(_classes)
     if "i" in classes:
-        text = "".join(c for c, kind in zip(text, classes, strict=True) if kind != "i")
-        text = unicodedata.normalize("NFKC", text)
-        classes = text.translate(_classes)
-    for match in _RUN.finditer(classes):
-        yield Run(text[match.start() : match.end()], match.group(), match.start())
+        kept = (c for c, kind in zip(text, classes, strict=True) if kind != "i")
+        text = unicodedata.normalize("NFKC", "".join(kept))
+    return text
 
 
 def _fold(text: str) -> str:
@@ -170,12 +174,12 @@ def _terms_of_run(run: Run, *, is_query: bool) -> Iterator[str]:
 
 def analyze(text: str) -> list[str]:
     """The terms of a document's text, as often as they stand in it."""
-    return [term for run in runs(text) for term in _terms_of_run(run, is_query=False)]
+    return [t for run in raw_runs(_normalized(text)) for t in _terms_of_run(run, is_query=False)]
 
 
 def analyze_query(text: str) -> list[str]:
     """The terms of a query. No text is an error; one without word characters gives none."""
-    return [term for run in runs(text) for term in _terms_of_run(run, is_query=True)]
+    return [t for run in raw_runs(_normalized(text)) for t in _terms_of_run(run, is_query=True)]
 
 
 def _terms_of_word(word: str) -> bytes:

@@ -21,16 +21,12 @@ class MemoryPart:
         self._native = NativeMemory()
         self.documents = 0
         self.floors = FloorTable()
+        self.failed = False  # an add ran out of memory: no search sees it, no other add follows
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
         """Memory in use, about."""
-        return self._native.bytes
-
-    @property
-    def holds_unpublished(self) -> bool:
-        """Whether an :meth:`add` failed half way."""
-        return self._native.documents != self.documents
+        return self._native.size_bytes
 
     def add(self, documents: Iterable[Document], older: Sequence[NativePart]) -> int:
         """Index documents; those known here or in the ``older`` parts are passed over.
@@ -56,7 +52,11 @@ class MemoryPart:
                 )
             )
             content += (text, terms, name)
-        added = self._native.add(older, b"".join(table), len(table), b"".join(content))
+        try:
+            added = self._native.add(older, b"".join(table), len(table), b"".join(content))
+        except MemoryError:
+            self.failed = True
+            raise
         self.documents = self._native.documents
         return added
 

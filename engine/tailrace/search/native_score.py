@@ -73,8 +73,20 @@ def decode_bitmap(data: bytes, capacity: int) -> list[int] | None:
 class NativePart:
     """A part file's bytes, checked and ready to be searched."""
 
-    __slots__ = ("_data", "analyzer", "documents", "end_position", "first_position", "length",
-                 "length_sum", "pointer", "streams", "terms", "types")
+    __slots__ = (
+        "_data",
+        "analyzer",
+        "checksum",
+        "documents",
+        "end_position",
+        "first_position",
+        "length",
+        "length_sum",
+        "pointer",
+        "streams",
+        "terms",
+        "types",
+    )
 
     def __init__(self, data: memoryview | bytes) -> None:
         """:class:`InvalidPart` unless every checksum and bound holds."""
@@ -90,6 +102,7 @@ class NativePart:
         self.terms: int = self.pointer.terms
         self.types: int = self.pointer.types
         self.analyzer: int = self.pointer.analyzer
+        self.checksum: int = self.pointer.checksum
         self.length_sum: int = self.pointer.length_sum
         self.first_position: int = self.pointer.first_position
         self.end_position: int = self.pointer.end_position
@@ -133,7 +146,8 @@ class NativeMemory:
         return int(lib.tr_memory_streams(self.pointer))
 
     @property
-    def bytes(self) -> int:
+    def size_bytes(self) -> int:
+        """Memory in use, about."""
         return int(lib.tr_memory_bytes(self.pointer))
 
     def find_stream(self, stream_id: int) -> int:
@@ -269,8 +283,11 @@ def search(sources: Sequence[Source], query: Query, scratch: Scratch) -> Answer:
     streams, capacity = ffi.NULL, 0
     if query.count_streams:
         capacity = sum(
-            source.part.streams if source.part is not None else
-            source.memory.streams if source.memory is not None else 0
+            source.part.streams
+            if source.part is not None
+            else source.memory.streams
+            if source.memory is not None
+            else 0
             for source in sources
         )
         streams = ffi.new("struct tr_stream_hits[]", max(capacity, 1))
