@@ -9,12 +9,13 @@ HOST     ?= 127.0.0.1
 PORT     ?= 4437
 DATA_DIR ?= data
 ARGS     ?=
+BENCH    ?= append read search
 FUZZ_SECONDS ?= 10
 
 BIN      := $(VENV)/bin
 STAMPS   := $(VENV)/.stamps
 NATIVE   := $(filter-out csrc/__pycache__,$(wildcard csrc/*))
-FUZZERS  := $(wildcard fuzz/fuzz_*.py)
+FUZZERS  := $(patsubst %.py,%,$(notdir $(wildcard fuzz/fuzz_*.py)))
 PIP      := $(BIN)/python -m pip --disable-pip-version-check --no-input
 LOCK     := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
             --fork-strategy fewest --generate-hashes --no-header --no-annotate \
@@ -57,14 +58,14 @@ format: dev ## let ruff lay out the sources
 	@$(BIN)/ruff format .
 
 .PHONY: bench
-bench: dev ## run the benchmarks beside their peers (ARGS= is handed on)
-	@$(BIN)/python -m bench $(ARGS)
+bench: dev ## run the benchmarks beside their peers (BENCH= for some, ARGS=--quick)
+	@for command in $(BENCH); do $(BIN)/python -m bench $$command $(ARGS) || exit 1; done
 
 .PHONY: fuzz
 fuzz: dev ## run every fuzz target for FUZZ_SECONDS
 	@for target in $(FUZZERS); do \
 	    echo "== $$target"; \
-	    $(BIN)/python "$$target" --seconds $(FUZZ_SECONDS) || exit 1; \
+	    $(BIN)/python -m "fuzz.$$target" --seconds $(FUZZ_SECONDS) || exit 1; \
 	done
 
 .PHONY: lock
