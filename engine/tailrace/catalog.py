@@ -154,7 +154,9 @@ def _create(catalog: Catalog, batch: Batch) -> Change:
         raise BadBatch(f"stream id {batch.stream_id} is created twice")
     replaced = catalog.find(key)
     gone = NO_CHANGE if replaced is None else _leave(catalog, replaced, keep_name=False)
-    buckets = {key.bucket: catalog.buckets[key.bucket], **dict(gone.buckets)}
+    # The bucket is missing only where a repair had to give up its creation.
+    bucket = catalog.buckets.get(key.bucket, BucketState(key.bucket, batch.created_at_ms, 0))
+    bucket = dict(gone.buckets).get(key.bucket) or bucket
     states = {state.config.stream_id: state for state in gone.streams}
     source: StreamState | None = None
     if Tag.SOURCE_ID in fields:
@@ -178,11 +180,9 @@ def _create(catalog: Catalog, batch: Batch) -> Change:
         False,
     )
     states[batch.stream_id] = _append(empty, batch)
-    bucket = buckets[key.bucket]
-    assert bucket is not None
-    buckets[key.bucket] = bucket._replace(streams=bucket.streams + 1)
     names = (*gone.names, (key, batch.stream_id))
-    return Change(tuple(states.values()), gone.removed, names, tuple(buckets.items()))
+    buckets = (*gone.buckets, (key.bucket, bucket._replace(streams=bucket.streams + 1)))
+    return Change(tuple(states.values()), gone.removed, names, buckets)
 
 
 def config_from_fields(

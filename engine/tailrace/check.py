@@ -53,10 +53,15 @@ class CheckReport:
 
 
 class Gap(NamedTuple):
-    """A range of a segment in which no valid batch stands, between its beginning and ``end``."""
+    """A range of a segment in which no valid batch stands, up to ``end``.
+
+    ``last``: nothing valid follows in the segment. The log then ends here, or should have been
+    sealed; the range may be empty.
+    """
 
     offset: int
     end: int
+    last: bool
 
 
 def check(directory: str | os.PathLike[str], *, storage: Storage | None = None) -> CheckReport:
@@ -95,14 +100,15 @@ def check_storage(storage: Storage) -> CheckReport:
             _check_index(storage, number, report)
         finally:
             segment.close()
-    report.damages.extend(
-        damage._replace(acknowledged=damage.position < known_durable) for damage in suspects
-    )
+    for damage in suspects:
+        acknowledged = damage.position < known_durable
+        if acknowledged or damage.length:
+            report.damages.append(damage._replace(acknowledged=acknowledged))
     return report
 
 
 def walk(segment: Segment) -> Iterator[BatchRef | Gap]:
-    """Every valid batch of a segment and what stands between them, up to its seal or last byte."""
+    """Every valid batch of a segment, what stands between them, and what instead of its seal."""
     view, base = segment.view, segment.base_position
     offset = SEGMENT_HEADER_BYTES
     while True:
@@ -113,11 +119,9 @@ def walk(segment: Segment) -> Iterator[BatchRef | Gap]:
                 return
         following = view.find(offset, base)
         if following == view.length:
-            end = view.nonzero_end(offset)
-            if end > offset:
-                yield Gap(offset, end)
+            yield Gap(offset, view.nonzero_end(offset), last=True)
             return
-        yield Gap(offset, following)
+        yield Gap(offset, following, last=False)
         offset = following
 
 
@@ -180,7 +184,8 @@ def _check_checkpoints(storage: Storage, manifest: Manifest, report: CheckReport
             newest = newest or catalog
         except (BadCheckpoint, FileNotFoundError) as error:
             report.derived_damages.append(f"{name}: {error}")
-    if newest is None and 0 not in manifest.segments:
+    whole = sorted(manifest.segments) == list(range(len(manifest.segments)))
+    if newest is None and not whole:
         name = filenames.checkpoint(max(manifest.checkpoints, default=0))
         report.damages.append(
             Damage(name, 0, 0, None, True, "no checkpoint can be read, and it cannot be made again")

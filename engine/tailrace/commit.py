@@ -19,13 +19,14 @@ from typing import NamedTuple
 from tailrace import validate
 from tailrace.batch import Batch, Kind, encode_batch, padded_bytes
 from tailrace.catalog import NO_CHANGE, Catalog, Change, apply
-from tailrace.decide import Context, Partial, Plan, decide
+from tailrace.decide import decide
 from tailrace.errors import InvalidArgument, LogPoisoned, Overloaded, StoreClosed, TailraceError
 from tailrace.limits import OPERATIONS_PER_SUBMIT_MAX
 from tailrace.log import Cursor, Log
 from tailrace.native import seal_batches
 from tailrace.operation import Operation
 from tailrace.outcome import Outcome
+from tailrace.plan import Context, Partial, Plan
 from tailrace.segment import Segment
 from tailrace.ticket import Group, Ticket
 
@@ -103,9 +104,9 @@ class Committer:
     def submit(
         self,
         operations: Sequence[Operation],
-        on_done: Callable[[Ticket], None] | None = None,
-        context: object = None,
-        partial: Partial | None = None,
+        on_done: Callable[[Ticket], None] | None,
+        owner: object,
+        partials: Sequence[Partial | None],
         *,
         lead: bool = False,
     ) -> list[Ticket]:
@@ -114,13 +115,14 @@ class Committer:
             raise InvalidArgument("operations", f"at most {OPERATIONS_PER_SUBMIT_MAX} at once")
         for operation in operations:
             validate.operation(operation)
-        now = Context(self._now_ms(), self._batch_bytes_max, partial)
-        tickets = [Ticket(on_done, context) for _ in operations]
+        plain = Context(self._now_ms(), self._batch_bytes_max)
+        tickets = [Ticket(on_done, owner) for _ in operations]
         settled: list[tuple[Ticket, Outcome | None, BaseException | None]] = []
         with self._lock:
             self._check_writable()
-            for operation, ticket in zip(operations, tickets, strict=True):
-                outcome, error = self._decide(operation, now, ticket)
+            for operation, ticket, partial in zip(operations, tickets, partials, strict=True):
+                context = plain if partial is None else plain._replace(partial=partial)
+                outcome, error = self._decide(operation, context, ticket)
                 if outcome is None and error is None:
                     continue
                 if self._queue or self._in_flight:

@@ -82,7 +82,7 @@ class Indexer:
             return
         self._signal.set()
         if position - self.index.indexed_position > self._lag_bytes_max:
-            self.catch_up(position)
+            self._try_to_catch_up(position)
 
     def catch_up(self, position: int) -> None:
         """Index everything below log ``position``."""
@@ -131,16 +131,20 @@ class Indexer:
             self._signal.clear()
             if self._stopping.is_set():
                 return
-            try:
-                self.catch_up(self._durable_position())
-            except Exception:
-                _logger.exception("indexing failed; it is tried again with the next write")
+            self._try_to_catch_up(self._durable_position())
+
+    def _try_to_catch_up(self, position: int) -> None:
+        try:
+            self.catch_up(position)
+        except Exception:
+            # A search will try again and, if it fails too, say so: it never leaves records out.
+            _logger.exception("indexing failed; it is tried again with the next write")
 
     def upkeep(self) -> None:
         """Flush and merge what is due."""
-        with self._lock:
-            self.index.flush_if_needed()
-        self.index.merge_if_needed()
+        self.index.flush_if_needed()
+        while self.index.merge_if_needed():
+            pass
 
     def stop(self) -> None:
         """Stop without writing anything more."""

@@ -70,14 +70,7 @@ class Reader:
         config = state.config
         tail = state.tail
         if ordinal < state.start:
-            raise Rejected(
-                Rejection(
-                    Reason.TRIMMED,
-                    f"ordinal {ordinal} of stream {config.key} is before its retained start "
-                    f"{state.start}",
-                    tail=tail,
-                )
-            )
+            raise _trimmed(state, ordinal)
         first = min(ordinal, tail)
         end = min(tail if stop is None else min(stop, tail), first + max_records)
         payload, ends, after = self._collect(state, first, max(end, first), max_bytes)
@@ -145,8 +138,7 @@ class Reader:
         segment = None if found is None else self._log.segments.get(found[0])
         index = None if found is None else self._log.indexes.get(found[0])
         if found is None or segment is None or index is None:
-            if stream_id not in self._durable.streams:
-                raise _vanished(owner)
+            self._explain_absence(owner, ordinal)
             raise Corrupted(
                 f"record {ordinal} is in no segment",
                 file="log",
@@ -175,6 +167,14 @@ class Reader:
         full_at = gathered.next_bytes if gathered.status == GATHER_FULL else None
         return _Step(gathered.records, gathered.bytes, full_at)
 
+    def _explain_absence(self, owner: StreamState, ordinal: int) -> None:
+        """Raise Rejected if the record went away since the read began."""
+        current = self._durable.streams.get(owner.config.stream_id)
+        if current is None:
+            raise _vanished(owner)
+        if ordinal < current.start:
+            raise _trimmed(current, ordinal)
+
     def is_resident(self, state: StreamState, ordinal: int, newest: int) -> bool:
         """Whether records from ``ordinal`` on were written lately: no disk read is to be feared."""
         if ordinal >= state.tail:
@@ -190,6 +190,18 @@ class _Step:
     records: int
     bytes: int
     full_at: int | None
+
+
+def _trimmed(state: StreamState, ordinal: int) -> Rejected:
+    return Rejected(
+        Rejection(
+            Reason.TRIMMED,
+            f"ordinal {ordinal} of stream {state.config.key} is before its retained start "
+            f"{state.start}",
+            tail=state.tail,
+            closed=state.closed,
+        )
+    )
 
 
 def _vanished(state: StreamState) -> Rejected:

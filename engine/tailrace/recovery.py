@@ -13,7 +13,7 @@ Recovering again, or after a crash in recovery, comes to the same state.
 from __future__ import annotations
 
 import logging
-import os
+import secrets
 from typing import NamedTuple
 
 from tailrace import filenames
@@ -49,6 +49,10 @@ def recover(storage: Storage, segment_bytes: int) -> Recovered:
     Raises Corrupted, UnsupportedFormat or OSError. The caller has locked the directory.
     """
     storage.make_directory(filenames.LOG_DIRECTORY)
+    # A killed process leaves renames and writes that the system knows but the disk may not.
+    # What is built on from here on must not vanish in a power failure: see also _replay.
+    storage.sync_directory("")
+    storage.sync_directory(filenames.LOG_DIRECTORY)
     live = _live_files(storage, segment_bytes)
     _remove_strays(storage, live.manifest)
     log = Log(storage, live)
@@ -74,7 +78,7 @@ def _live_files(storage: Storage, segment_bytes: int) -> LiveFiles:
             )
     # At most the empty first segment of a creation that was interrupted: begin again.
     storage.unlink(filenames.segment(0))
-    manifest = Manifest(FORMAT, os.urandom(16).hex(), segment_bytes, (), ())
+    manifest = Manifest(FORMAT, secrets.token_hex(16), segment_bytes, (), ())
     live = LiveFiles(storage, manifest)
     live.ensure_segment(0)
     return live
@@ -111,8 +115,8 @@ def _remove_strays(storage: Storage, manifest: Manifest) -> None:
 
 
 def load_checkpoint(storage: Storage, manifest: Manifest) -> tuple[Catalog, int]:
-    """The newest catalog on disk and the log position it is of; an empty one if replay from
-    the log's very beginning is still possible. Corrupted if it is not.
+    """The newest catalog on disk and the log position it is of; an empty one if the
+    whole log is still there to be replayed. Corrupted if it is not.
     """
     for position in manifest.checkpoints:
         name = filenames.checkpoint(position)
@@ -120,10 +124,10 @@ def load_checkpoint(storage: Storage, manifest: Manifest) -> tuple[Catalog, int]
             return decode_checkpoint(read_file(storage, name), position), position
         except (BadCheckpoint, FileNotFoundError) as error:
             _logger.error("checkpoint %s cannot be used: %s", name, error)
-    if 0 in manifest.segments:
+    if sorted(manifest.segments) == list(range(len(manifest.segments))):
         return Catalog(), SEGMENT_HEADER_BYTES
     raise Corrupted(
-        "no checkpoint can be read and the log's beginning was reclaimed",
+        "no checkpoint can be read, and a part of the log before it was reclaimed",
         file=filenames.checkpoint(max(manifest.checkpoints, default=0)),
         position=0,
     )
@@ -138,6 +142,7 @@ def _replay(storage: Storage, log: Log, catalog: Catalog, checkpoint: int) -> in
         if not replay and _open_index(storage, log, number):
             continue
         end, sealed = _walk(log, catalog, segment, checkpoint)
+        segment.file.sync()
         if sealed:
             continue
         later = [log.segments[n] for n in numbers[i:]]

@@ -10,7 +10,6 @@ does not keep a store from opening and is left alone: reading those records repo
 from __future__ import annotations
 
 import os
-from array import array
 from dataclasses import dataclass, field
 
 from tailrace import filenames
@@ -86,7 +85,7 @@ class _Repair:
             position = segment.base_position + item.offset
             if isinstance(item, Gap):
                 if position < known_durable:
-                    self._give_up(segment, item.offset, item.end, None, "damaged")
+                    self._give_up(segment, item, None, "damaged")
                 continue
             if position < self._checkpoint:
                 continue
@@ -96,20 +95,21 @@ class _Repair:
             except BadBatch as error:
                 state = self._catalog.streams.get(batch.stream_id)
                 name = None if state is None else str(state.config.key)
-                end = item.offset + item.length
-                self._give_up(segment, item.offset, end, name, str(error))
+                gap = Gap(item.offset, item.offset + item.length, last=False)
+                self._give_up(segment, gap, name, str(error))
 
-    def _give_up(
-        self, segment: Segment, offset: int, end: int, stream: str | None, message: str
-    ) -> None:
+    def _give_up(self, segment: Segment, gap: Gap, stream: str | None, message: str) -> None:
+        offset, end = gap.offset, gap.end
         position = segment.base_position + offset
-        # A gap at the end may be shorter than a batch, or end between two multiples of eight.
+        # The last gap may be shorter than a batch, or end between two multiples of eight.
         end = max(end + (-end % 8), offset + HEADER_BYTES)
         original = bytes(segment.data[offset:end])
         name = f"{position:016x}"
         self._storage.make_directory(filenames.DAMAGED_DIRECTORY)
         replace_file(self._storage, filenames.DAMAGED_DIRECTORY, name, original)
-        lost = Batch.bare(Kind.LOST, 0)._replace(payload=original[HEADER_BYTES:], ends=array("I"))
+        # What is known durable goes on behind the last gap: in the next segment.
+        kind = Kind.SEAL if gap.last else Kind.LOST
+        lost = Batch.bare(kind, 0)._replace(payload=original[HEADER_BYTES:])
         data = bytearray(encode_batch(lost, position, 0))
         assert len(data) == end - offset
         seal_batches(data)

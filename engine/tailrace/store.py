@@ -9,13 +9,9 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 
-from tailrace import filenames, limits
-from tailrace.batch import Batch, Kind
-from tailrace.catalog import Change
-from tailrace.commit import Committer, Publish
-from tailrace.decide import Partial, live_stream
+from tailrace import limits
+from tailrace.core import Core
 from tailrace.errors import InvalidArgument, Rejected, StoreClosed, TailraceError
-from tailrace.indexer import Indexer
 from tailrace.operation import (
     Append,
     Create,
@@ -34,17 +30,13 @@ from tailrace.operation import (
 )
 from tailrace.options import Options
 from tailrace.outcome import Appended, Created, Deleted, Outcome, Reason, Rejection, Updated
-from tailrace.reader import Reader, ReadResult
-from tailrace.recovery import recover
+from tailrace.plan import Partial, live_stream
+from tailrace.reader import ReadResult
 from tailrace.scope import scope_of_bucket, scope_of_streams
-from tailrace.search.index import SearchIndex
-from tailrace.sorted_names import SortedNames
 from tailrace.storage import OsStorage, Storage
 from tailrace.stream import StreamState, is_expired, needs_touch
 from tailrace.ticket import Group, Ticket
-from tailrace.upkeep import Upkeep
 from tailrace.views import BucketInfo, Head, Hit, SearchResult, StreamPage, head_of
-from tailrace.waiters import Waiters
 
 _logger = logging.getLogger("tailrace")
 
@@ -63,9 +55,6 @@ class Store:
     durable records only and never wait for a writer.
     """
 
-    on_group: Callable[[Group], None] | None
-    """Called once per durable group, on the committing thread: must be quick and not raise."""
-
     def __init__(
         self,
         directory: str | os.PathLike[str],
@@ -74,69 +63,27 @@ class Store:
         storage: Storage | None = None,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
-        self.on_group = None
         self._now_ms = now_ms or wall_clock_ms
         self._options = options
         self._closed = False
         self._close_lock = threading.Lock()
+        self._touching: set[int] = set()
         self._storage = storage or OsStorage(directory)
         self._storage.lock()
         try:
-            self._open(options)
+            self._core = Core(self._storage, options, self._now_ms)
         except BaseException:
             self._storage.close()
             raise
 
-    def _open(self, options: Options) -> None:
-        recovered = recover(self._storage, options.segment_bytes)
-        self._log = recovered.log
-        self._durable = recovered.catalog
-        self._names = SortedNames(self._durable)
-        self._waiters = Waiters()
-        self._reader = Reader(self._log, self._durable)
-        self._touching: set[int] = set()
-        batch_bytes_max = min(
-            limits.BATCH_BYTES_MAX,
-            self._log.segment_bytes - limits.SEGMENT_HEADER_BYTES - limits.SEAL_BYTES,
-        )
-        self._committer = Committer(
-            self._log,
-            self._durable.copy(),
-            recovered.position,
-            self._now_ms,
-            batch_bytes_max=batch_bytes_max,
-            staged_bytes_max=options.staged_bytes_max,
-            mark_idle_s=options.mark_idle_s,
-            publish=self._publish,
-            on_group=self._on_group,
-            background=options.background,
-        )
-        index = SearchIndex.open(self._storage, filenames.SEARCH_DIRECTORY)
-        self._indexer = Indexer(
-            index,
-            self._log,
-            self._durable,
-            lambda: self._committer.durable_position,
-            options.index_lag_bytes_max,
-        )
-        self._upkeep = Upkeep(
-            self._storage,
-            recovered.live,
-            self._log,
-            self._durable,
-            self._committer,
-            self._now_ms,
-            checkpoint=recovered.checkpoint,
-            checkpoint_every_bytes=options.checkpoint_every_bytes,
-            sweep_s=options.expiry_sweep_s,
-            extra=self._indexer.upkeep,
-        )
-        self._indexer.reconcile()
-        self._committer.start()
-        if options.background:
-            self._indexer.start()
-            self._upkeep.start()
-            self._indexer.poke(recovered.position)
+    @property
+    def on_group(self) -> Callable[[Group], None] | None:
+        """Called once per durable group, on the committing thread: must be quick and not raise."""
+        return self._core.on_group
+
+    @on_group.setter
+    def on_group(self, callback: Callable[[Group], None] | None) -> None:
+        self._core.on_group = callback
 
     # --- lifetime
 
@@ -160,22 +107,9 @@ class Store:
             if self._closed:
                 return
             self._closed = True
-            self._waiters.wake_all()
             try:
-                self._upkeep.stop()
-                self._committer.close()
-                self._indexer.stop()
-                if self._committer.poison is None:
-                    self._upkeep.run_once()
-                    self._upkeep.checkpoint()
-                    self._indexer.close()
-                else:
-                    self._indexer.index.abandon()
-            except OSError:
-                # All that was acknowledged is durable: the next start only has more to replay.
-                _logger.exception("the store could not be closed tidily")
+                self._core.close()
             finally:
-                self._log.close()
                 self._storage.close()
 
     # --- writes
@@ -194,12 +128,10 @@ class Store:
 
         Raises Overloaded, StoreClosed, LogPoisoned or InvalidArgument; then nothing was staged.
         """
-        partial = None
-        if len(operations) == 1:
-            partial = self._partial(operations[0])
-        tickets = self._committer.submit(operations, on_done, context, partial)
+        partials = [self._partial(operation) for operation in operations]
+        tickets = self._core.committer.submit(operations, on_done, context, partials)
         if not self._options.background:
-            self._upkeep.run_due()
+            self._core.upkeep.run_due()
         return tickets
 
     def perform(self, operation: Operation, timeout_s: float | None = None) -> Outcome:
@@ -207,13 +139,13 @@ class Store:
 
         Raises as :meth:`submit`, and TimeoutError: then the operation may still become durable.
         """
-        partial = self._partial(operation)
+        partials = [self._partial(operation)]
         lead = self._options.background
-        ticket = self._committer.submit([operation], None, None, partial, lead=lead)[0]
+        ticket = self._core.committer.submit([operation], None, None, partials, lead=lead)[0]
         if lead:
-            self._committer.lead(ticket)
+            self._core.committer.lead(ticket)
         else:
-            self._upkeep.run_due()
+            self._core.upkeep.run_due()
         return ticket.wait(timeout_s)
 
     def _partial(self, operation: Operation) -> Partial | None:
@@ -221,12 +153,12 @@ class Store:
         if not isinstance(operation, Create) or operation.fork is None:
             return None
         fork = operation.fork
-        source = self._durable.find(fork.source)
+        source = self._core.durable.find(fork.source)
         if fork.ordinal is None or fork.sub_offset <= 0 or source is None:
             return None
         if source.config.is_json or not source.start <= fork.ordinal < source.tail:
             return None
-        result = self._reader.read(source, fork.ordinal, None, 1, 1)
+        result = self._core.reader.read(source, fork.ordinal, None, 1, 1)
         return Partial(source.config.stream_id, fork.ordinal, bytes(result.payload))
 
     def create_bucket(self, bucket: str) -> None:
@@ -329,55 +261,12 @@ class Store:
             raise Rejected(outcome)
         return outcome
 
-    # --- what the committer calls
-
-    def _publish(self, publish: Publish) -> set[int]:
-        """Make a durable group visible; the ids of the streams it changed."""
-        changed: set[int] = set()
-        durable, note = self._durable, self._log.note
-        for entry in publish.entries:
-            batch, change = entry.batch, entry.change
-            if batch is None:
-                continue
-            if batch.ends:
-                note(batch.stream_id, batch.base_ordinal, len(batch.ends), entry.position)
-            durable.install(change)
-            changed.add(batch.stream_id)
-            if batch.kind != Kind.APPEND:
-                self._publish_rare(batch, change, changed)
-        changed.discard(0)
-        self._upkeep.poke(publish.end)
-        self._indexer.poke(publish.end)
-        return changed
-
-    def _publish_rare(self, batch: Batch, change: Change, changed: set[int]) -> None:
-        self._names.install(change)
-        for stream_id in change.removed:
-            changed.add(stream_id)
-            self._log.extents.remove(stream_id)
-            self._indexer.removed(stream_id)
-            self._upkeep.reclaimable = True
-        if batch.kind == Kind.CREATE:
-            self._indexer.created(self._durable.streams[batch.stream_id])
-        elif batch.kind == Kind.TRIM:
-            state = change.streams[0]
-            self._indexer.trimmed(batch.stream_id, state.start)
-            if state.forks == 0:
-                self._log.extents.trim(batch.stream_id, state.start)
-                self._upkeep.reclaimable = True
-
-    def _on_group(self, group: Group) -> None:
-        if group.stream_ids:
-            self._waiters.wake(group.stream_ids)
-        if self.on_group is not None:
-            self.on_group(group)
-
     # --- reads
 
     def _state(self, key: Key) -> StreamState:
         if self._closed:
             raise StoreClosed("the store is closed")
-        found = live_stream(self._durable, StreamKey(*key), self._now_ms())
+        found = live_stream(self._core.durable, StreamKey(*key), self._now_ms())
         if isinstance(found, Rejection):
             raise Rejected(found)
         return found
@@ -409,12 +298,12 @@ class Store:
         state = self._state(key)
         self._touch(state)
         records = limits.ORDINAL_MAX if max_records is None else max_records
-        return self._reader.read(state, ordinal, stop, max_bytes, records)
+        return self._core.reader.read(state, ordinal, stop, max_bytes, records)
 
     def is_resident(self, key: Key, ordinal: int) -> bool:
         """Whether a read there touches only the newest segments, so that it need not wait."""
-        newest = self._log.segment_at(self._committer.durable_position)
-        return self._reader.is_resident(self._state(key), ordinal, newest)
+        newest = self._core.log.segment_at(self._core.committer.durable_position)
+        return self._core.reader.is_resident(self._state(key), ordinal, newest)
 
     def wait(self, key: Key, ordinal: int, timeout_s: float) -> bool:
         """Block until there is a record at ``ordinal``, or the stream is closed or gone.
@@ -426,9 +315,9 @@ class Store:
         stream_id = state.config.stream_id
         deadline = time.monotonic() + timeout_s
         while True:
-            event = self._waiters.add(stream_id)
+            event = self._core.waiters.add(stream_id)
             try:
-                current = self._durable.streams.get(stream_id)
+                current = self._core.durable.streams.get(stream_id)
                 if current is None or current.deleted or current.closed or current.tail > ordinal:
                     return True
                 if is_expired(current, self._now_ms()) or self._closed:
@@ -436,18 +325,18 @@ class Store:
                 if not event.wait(max(0.0, deadline - time.monotonic())):
                     return False
             finally:
-                self._waiters.remove(stream_id, event)
+                self._core.waiters.remove(stream_id, event)
 
     def _touch(self, state: StreamState) -> None:
         """Renew a sliding TTL, without waiting for it."""
         if not needs_touch(state, self._now_ms()):
             return
         stream_id = state.config.stream_id
-        if stream_id in self._touching or self._committer.poison is not None:
+        if stream_id in self._touching or self._core.committer.poison is not None:
             return
         self._touching.add(stream_id)
         try:
-            self._committer.submit([Touch(state.config.key)], self._touched, stream_id)
+            self._core.committer.submit([Touch(state.config.key)], self._touched, stream_id, [None])
         except TailraceError:
             # The read is still good; the next one tries again.
             self._touching.discard(stream_id)
@@ -458,7 +347,7 @@ class Store:
 
     def bucket(self, bucket: str) -> BucketInfo:
         """Rejected if there is no such bucket."""
-        state = self._durable.buckets.get(bucket)
+        state = self._core.durable.buckets.get(bucket)
         if state is None:
             raise Rejected(Rejection(Reason.BUCKET_NOT_FOUND, f"bucket {bucket} does not exist"))
         return BucketInfo(*state)
@@ -482,9 +371,9 @@ class Store:
         now_ms = self._now_ms()
         heads: list[Head] = []
         while True:
-            names = self._names.page(bucket, prefix, after, limit + 1, descending=descending)
+            names = self._core.names.page(bucket, prefix, after, limit + 1, descending=descending)
             for name in names:
-                found = live_stream(self._durable, StreamKey(bucket, name), now_ms)
+                found = live_stream(self._core.durable, StreamKey(bucket, name), now_ms)
                 if isinstance(found, Rejection):
                     continue
                 if len(heads) == limit:
@@ -519,14 +408,16 @@ class Store:
             raise InvalidArgument("limit", f"must be from 1 to {limits.SEARCH_LIMIT_MAX}")
         if self._closed:
             raise StoreClosed("the store is closed")
-        self._indexer.catch_up(self._committer.durable_position)
+        self._core.indexer.catch_up(self._core.committer.durable_position)
         now_ms = self._now_ms()
         if keys is None:
-            scope = scope_of_bucket(self._durable, self._indexer.searchable, bucket, now_ms)
+            scope = scope_of_bucket(
+                self._core.durable, self._core.indexer.searchable, bucket, now_ms
+            )
         else:
             wanted = [StreamKey(*key) for key in keys]
-            scope = scope_of_streams(self._durable, wanted, now_ms)
-        found = self._indexer.index.search(
+            scope = scope_of_streams(self._core.durable, wanted, now_ms)
+        found = self._core.indexer.index.search(
             query,
             scope=scope.items,
             types=types,
@@ -548,17 +439,17 @@ class Store:
 
     def counters(self) -> dict[str, int]:
         """Numbers for monitoring, since this store was opened."""
-        committer = self._committer
+        committer = self._core.committer
         return {
             "groups": committer.groups,
             "batches": committer.batches,
             "bytes_written": committer.bytes_written,
             "staged_bytes": committer.staged_bytes,
             "durable_position": committer.durable_position,
-            "indexed_position": self._indexer.index.indexed_position,
-            "streams": len(self._durable.streams),
-            "buckets": len(self._durable.buckets),
-            "segments": len(self._log.segments),
-            "checkpoints": self._upkeep.checkpoints,
+            "indexed_position": self._core.indexer.index.indexed_position,
+            "streams": len(self._core.durable.streams),
+            "buckets": len(self._core.durable.buckets),
+            "segments": len(self._core.log.segments),
+            "checkpoints": self._core.upkeep.checkpoints,
             "poisoned": int(committer.poison is not None),
         }

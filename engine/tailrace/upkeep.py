@@ -197,4 +197,5 @@ class Upkeep:
             if not state.detached and is_expired(state, now_ms)
         ]
         for start in range(0, len(expired), _EXPIRE_AT_ONCE):
-            self._committer.submit(expired[start : start + _EXPIRE_AT_ONCE])
+            batch = expired[start : start + _EXPIRE_AT_ONCE]
+            self._committer.submit(batch, None, None, [None] * len(batch))

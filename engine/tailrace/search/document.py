@@ -29,6 +29,8 @@ _DATA_URL: Final = re.compile(r"data:[^,\s]{0,256};base64,")
 
 # Numbers as they stand in the source: no rounding, and none too large.
 _decoder: Final = msgspec.json.Decoder(float_hook=str)
+# Not JSON, or JSON that the decoder does not take: too deep, or an integer of a thousand digits.
+_NOT_DECODED: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError)
 
 
 class Document(NamedTuple):
@@ -63,6 +65,34 @@ def _collect(value: object, out: list[str]) -> None:
         out.append(str(value))
 
 
+def display_values(body: bytes | memoryview) -> list[str]:
+    """The text of an event that is worth showing: without the types of its blocks too."""
+    try:
+        return _displayed(_decoder.decode(body))
+    except _NOT_DECODED:
+        return []
+
+
+def _displayed(value: object) -> list[str]:
+    out: list[str] = []
+    stack = [value]
+    top = True
+    while stack:
+        item = stack.pop()
+        if type(item) is dict:
+            hidden = _OWN_FIELDS if top else {"type"}
+            inner = [v for k, v in item.items() if k not in hidden]
+            if item.get("type") == "base64":
+                inner = [v for k, v in item.items() if k not in hidden and k != "data"]
+            stack.extend(reversed(inner))
+        elif type(item) is list:
+            stack.extend(reversed(item))
+        else:
+            _collect(item, out)
+        top = False
+    return out
+
+
 def values_and_type(body: bytes | memoryview) -> tuple[list[str], str | None]:
     """The text of an event, value by value in its order, and its type."""
     out: list[str] = []
@@ -76,6 +106,5 @@ def values_and_type(body: bytes | memoryview) -> tuple[list[str], str | None]:
             if key not in _OWN_FIELDS and not (key == "data" and kind == "base64"):
                 _collect(inner, out)
         return out, kind if type(kind) is str else None
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError):
-        # Not JSON, or JSON that no decoder takes (depth, an integer of thousands of digits).
+    except _NOT_DECODED:
         return [], None

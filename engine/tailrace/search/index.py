@@ -286,11 +286,17 @@ class SearchIndex:
         finally:
             with self._lock:
                 self._release(victims)
-        for part in victims:
-            self._storage.unlink(f"{self._directory}/{part_name(part.number)}")
-        self._storage.sync_directory(self._directory)
         self._merges += 1
+        self._unlink(victims)
         return True
+
+    def _unlink(self, parts: Iterable[Part]) -> None:
+        try:
+            for part in parts:
+                self._storage.unlink(f"{self._directory}/{part_name(part.number)}")
+            self._storage.sync_directory(self._directory)
+        except OSError as error:
+            _logger.warning("merged search parts stay until the next start: %s", error)
 
     def _make_part(
         self, number: int, sources: Sequence[Source], span: tuple[int, int]
@@ -311,15 +317,18 @@ class SearchIndex:
         with self._lock:
             floors = dict(self._floors)
             self._floors_changed = False
-        known = {i for i, floor in floors.items() if floor == REMOVED and self._knows(i, parts)}
+        removed = [stream_id for stream_id, floor in floors.items() if floor == REMOVED]
+        held = {stream_id for stream_id in removed if self._knows(stream_id, parts)}
+        for part in fresh:
+            part.floors.raise_floors(floors.items(), part.native.find_stream)
         listed = PartList(
             position=position,
             parts=tuple(
                 PartEntry(part.number, part.first_position, part.end_position, part.checksum)
                 for part in parts
             ),
-            removed=tuple(sorted(known)),
-            floors=tuple(sorted((i, f) for i, f in floors.items() if f != REMOVED)),
+            removed=tuple(sorted(held)),
+            floors=tuple(sorted((i, floor) for i, floor in floors.items() if floor != REMOVED)),
         )
         try:
             write_part_list(self._storage, self._directory, listed)
@@ -327,17 +336,18 @@ class SearchIndex:
             self._floors_changed = True
             raise
         with self._lock:
-            for part in fresh:
-                part.floors.raise_floors(self._floors.items(), part.native.find_stream)
+            if self._floors_changed:
+                raised = self._floors.items() - floors.items()
+                for part in fresh:
+                    part.floors.raise_floors(raised, part.native.find_stream)
             self._retire([part for part in self._parts if part not in parts])
             self._parts = parts
             self._durable_position = position
             if memory is not None:
                 self._memory = memory
-            for stream_id, floor in floors.items():
-                # Of a removed stream that no part holds, there is nothing left to hide.
-                is_gone = floor == REMOVED and stream_id not in known
-                if is_gone and self._memory.find_stream(stream_id) < 0:
+            for stream_id in removed:
+                # Of a removed stream that nothing holds, there is nothing left to hide.
+                if stream_id not in held and self._memory.find_stream(stream_id) < 0:
                     del self._floors[stream_id]
 
     @staticmethod

@@ -7,12 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from tailrace.search.analyzer import analyze, raw_runs
-from tailrace.search.document import values_and_type
+from tailrace.search.analyzer import analyze, analyze_query, raw_runs
+from tailrace.search.document import display_values
 from tailrace.search.query import parse_query
 
 _SPACES: Final = re.compile(r"\s+")
-_SCAN_CHARS_MAX: Final = 256 * 1024  # of a longer text only the beginning is looked through
+# Of a longer text, the part from just before the first match is looked through.
+_SCAN_CHARS_MAX: Final = 64 * 1024
+_BEFORE_CHARS: Final = 1024
 _CUT: Final = "…"
 
 
@@ -25,6 +27,11 @@ class _Match(NamedTuple):
 def _matches(text: str, wanted: frozenset[str]) -> Iterator[_Match]:
     """The words of ``text`` that gave a wanted term."""
     for run in raw_runs(text):
+        if run.text.isascii():
+            # Its terms are parts of it, and most words hold none that is wanted.
+            lowered = run.text.lower()
+            if not any(term in lowered for term in wanted):
+                continue
         found = wanted.intersection(analyze(run.text))
         if not found:
             continue
@@ -48,7 +55,7 @@ def _unspaced_matches(text: str, start: int, wanted: frozenset[str]) -> Iterator
     terms: set[str] = set()
     for i in range(len(text)):
         for length in (2, 1):
-            found = wanted.intersection(analyze(text[i : i + length]))
+            found = wanted.intersection(analyze_query(text[i : i + length]))
             if not found or i + length > len(text):
                 continue
             if begin is not None and i > end:
@@ -95,15 +102,24 @@ def _bounds(text: str, start: int, end: int, max_chars: int) -> tuple[int, int]:
     return low, high
 
 
+def _region(text: str, wanted: frozenset[str]) -> str:
+    if len(text) <= _SCAN_CHARS_MAX or not wanted:
+        return text[:_SCAN_CHARS_MAX]
+    first = re.search("|".join(map(re.escape, sorted(wanted))), text, re.IGNORECASE)
+    start = max(0, first.start() - _BEFORE_CHARS) if first else 0
+    return text[start : start + _SCAN_CHARS_MAX]
+
+
 def snippet(body: bytes | memoryview, query: str, *, max_chars: int = 160) -> str:
     """At most about ``max_chars`` characters of the event's text around the words of ``query``.
 
     Those words stand between ``<em>`` and ``</em>``; all else is escaped. Where the text goes
     on there is an ellipsis. Without a match it is the beginning of the text.
     """
-    values, _ = values_and_type(body)
-    text = _SPACES.sub(" ", "\n".join(values)[:_SCAN_CHARS_MAX]).strip()
-    matches = list(_matches(text, frozenset(parse_query(query))))
+    wanted = frozenset(parse_query(query))
+    whole = "\n".join(display_values(body))
+    text = _SPACES.sub(" ", _region(whole, wanted)).strip()
+    matches = list(_matches(text, wanted))
     start = end = 0
     if matches:
         first, last = _best_window(matches, max_chars)

@@ -1,0 +1,140 @@
+"""The parts of an open store, wired together: how it opens, publishes and closes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from tailrace import filenames, limits
+from tailrace.batch import Batch, Kind
+from tailrace.catalog import Change
+from tailrace.commit import Committer, Publish
+from tailrace.indexer import Indexer
+from tailrace.options import Options
+from tailrace.reader import Reader
+from tailrace.recovery import recover
+from tailrace.search.index import SearchIndex
+from tailrace.sorted_names import SortedNames
+from tailrace.storage import Storage
+from tailrace.ticket import Group
+from tailrace.upkeep import Upkeep
+from tailrace.waiters import Waiters
+
+_logger = logging.getLogger("tailrace")
+
+
+class Core:
+    """What :class:`tailrace.store.Store` speaks to. ``storage`` is locked already."""
+
+    def __init__(self, storage: Storage, options: Options, now_ms: Callable[[], int]) -> None:
+        self.on_group: Callable[[Group], None] | None = None
+        recovered = recover(storage, options.segment_bytes)
+        self.log = recovered.log
+        self.durable = recovered.catalog
+        self.names = SortedNames(self.durable)
+        self.waiters = Waiters()
+        self.reader = Reader(self.log, self.durable)
+        batch_bytes_max = min(
+            limits.BATCH_BYTES_MAX,
+            self.log.segment_bytes - limits.SEGMENT_HEADER_BYTES - limits.SEAL_BYTES,
+        )
+        self.committer = Committer(
+            self.log,
+            self.durable.copy(),
+            recovered.position,
+            now_ms,
+            batch_bytes_max=batch_bytes_max,
+            staged_bytes_max=options.staged_bytes_max,
+            mark_idle_s=options.mark_idle_s,
+            publish=self._publish,
+            on_group=self._group_done,
+            background=options.background,
+        )
+        self.indexer = Indexer(
+            SearchIndex.open(storage, filenames.SEARCH_DIRECTORY),
+            self.log,
+            self.durable,
+            lambda: self.committer.durable_position,
+            options.index_lag_bytes_max,
+        )
+        self.upkeep = Upkeep(
+            storage,
+            recovered.live,
+            self.log,
+            self.durable,
+            self.committer,
+            now_ms,
+            checkpoint=recovered.checkpoint,
+            checkpoint_every_bytes=options.checkpoint_every_bytes,
+            sweep_s=options.expiry_sweep_s,
+            extra=self.indexer.upkeep,
+        )
+        self.indexer.reconcile()
+        self.committer.start()
+        if options.background:
+            self.indexer.start()
+            self.upkeep.start()
+            self.indexer.poke(recovered.position)
+
+    def close(self) -> None:
+        """Make what is staged durable, write a checkpoint, close the files."""
+        self.waiters.wake_all()
+        try:
+            self.upkeep.stop()
+            self.committer.close()
+            self.indexer.stop()
+            if self.committer.poison is None:
+                self.upkeep.run_once()
+                self.upkeep.checkpoint()
+                self.indexer.close()
+            else:
+                self.indexer.index.abandon()
+        except OSError:
+            # All that was acknowledged is durable: the next start only has more to replay.
+            _logger.exception("the store could not be closed tidily")
+        finally:
+            self.log.close()
+
+    def _publish(self, publish: Publish) -> set[int]:
+        """Make a durable group visible; the ids of the streams it changed."""
+        changed: set[int] = set()
+        durable, note = self.durable, self.log.note
+        for entry in publish.entries:
+            batch, change = entry.batch, entry.change
+            if batch is None:
+                continue
+            if batch.ends:
+                note(batch.stream_id, batch.base_ordinal, len(batch.ends), entry.position)
+            durable.install(change)
+            changed.add(batch.stream_id)
+            if batch.kind != Kind.APPEND:
+                self._publish_rare(batch, change, changed)
+        changed.discard(0)
+        self.upkeep.poke(publish.end)
+        self.indexer.poke(publish.end)
+        return changed
+
+    def _publish_rare(self, batch: Batch, change: Change, changed: set[int]) -> None:
+        self.names.install(change)
+        for stream_id in change.removed:
+            changed.add(stream_id)
+            self.log.extents.remove(stream_id)
+            self.indexer.removed(stream_id)
+            self.upkeep.reclaimable = True
+        if batch.kind == Kind.CREATE:
+            self.indexer.created(self.durable.streams[batch.stream_id])
+        elif batch.kind == Kind.TRIM:
+            state = change.streams[0]
+            self.indexer.trimmed(batch.stream_id, state.start)
+            if state.forks == 0:
+                self.log.extents.trim(batch.stream_id, state.start)
+                self.upkeep.reclaimable = True
+
+    def _group_done(self, group: Group) -> None:
+        if group.stream_ids:
+            self.waiters.wake(group.stream_ids)
+        if self.on_group is not None:
+            try:
+                self.on_group(group)
+            except Exception:
+                _logger.exception("the on_group callback raised")

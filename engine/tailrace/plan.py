@@ -1,0 +1,137 @@
+"""What a decision is made of: the values that ``decide`` and its rooms share."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from tailrace import limits
+from tailrace.batch import Batch, Kind, join_records, padded_bytes
+from tailrace.catalog import Catalog
+from tailrace.fields import Tag, encode_fields
+from tailrace.operation import Records, StreamKey, StreamOptions
+from tailrace.outcome import Outcome, Reason, Rejection
+from tailrace.stream import StreamState, is_expired
+
+_EMPTY_TABLE: Final = array("I")
+
+
+class Partial(NamedTuple):
+    """The source record that a byte sub-offset cuts, read before the decision."""
+
+    source_id: int
+    ordinal: int
+    record: bytes
+
+
+class Plan(NamedTuple):
+    """A batch to stage (its position and watermark still zero) and what to answer for it."""
+
+    batch: Batch
+    outcome: Outcome
+
+
+Decision = Plan | Outcome
+
+
+class Context(NamedTuple):
+    """What a decision depends on besides the catalog."""
+
+    now_ms: int
+    batch_bytes_max: int
+    partial: Partial | None = None
+
+
+def live_stream(catalog: Catalog, key: StreamKey, now_ms: int) -> StreamState | Rejection:
+    """The stream a client may see under ``key``, or why there is none."""
+    state = catalog.find(key)
+    if state is None or is_expired(state, now_ms):
+        return Rejection(Reason.STREAM_NOT_FOUND, f"stream {key} does not exist")
+    if state.deleted:
+        return gone(key)
+    return state
+
+
+def gone(key: StreamKey) -> Rejection:
+    """Soft-deleted (protocol section 4.2)."""
+    return Rejection(Reason.STREAM_GONE, f"stream {key} was deleted; forks still hold its data")
+
+
+def no_bucket(bucket: str) -> Rejection:
+    return Rejection(Reason.BUCKET_NOT_FOUND, f"bucket {bucket} does not exist; create it first")
+
+
+def create_fields(
+    key: StreamKey,
+    content_type: str,
+    options: StreamOptions,
+    fork: tuple[int, int, int] | None = None,
+    expiry_inherited: bool = False,
+    stream_seq: str | None = None,
+    producer_id: str | None = None,
+) -> bytes:
+    source_id, fork_ordinal, fork_sub_offset = fork if fork is not None else (None, None, None)
+    return encode_fields(
+        [
+            (Tag.BUCKET, key.bucket),
+            (Tag.STREAM, key.stream),
+            (Tag.CONTENT_TYPE, content_type),
+            (Tag.TTL_MS, options.ttl_ms),
+            (Tag.EXPIRES_AT_MS, options.expires_at_ms),
+            (Tag.SEARCHABLE, b"" if options.searchable else None),
+            (Tag.METADATA, options.metadata or None),
+            (Tag.SOURCE_ID, source_id),
+            (Tag.FORK_ORDINAL, fork_ordinal),
+            (Tag.FORK_SUB_OFFSET, fork_sub_offset),
+            (Tag.PRODUCER_ID, producer_id),
+            (Tag.STREAM_SEQ, stream_seq),
+            (Tag.EXPIRY_INHERITED, b"" if expiry_inherited else None),
+        ]
+    )
+
+
+def join(
+    records: Records, base: int, created_at_ms: int, is_json: bool
+) -> tuple[array[int], bytes]:
+    made: Sequence[bytes] = records(base, created_at_ms) if callable(records) else records
+    return join_records(made, is_json)
+
+
+def too_large(
+    record_count: int, fields_length: int, payload_length: int, context: Context
+) -> Rejection | None:
+    length = padded_bytes(record_count, fields_length, payload_length)
+    if length <= context.batch_bytes_max and record_count <= limits.BATCH_RECORDS_MAX:
+        return None
+    return Rejection(
+        Reason.TOO_LARGE,
+        f"{record_count} records of {payload_length} bytes are more than one append may hold "
+        f"({context.batch_bytes_max} bytes, {limits.BATCH_RECORDS_MAX} records)",
+    )
+
+
+def make_batch(
+    kind: Kind,
+    flags: int,
+    created_at_ms: int,
+    fields: bytes,
+    stream_id: int = 0,
+    base: int = 0,
+    ends: array[int] = _EMPTY_TABLE,
+    payload: bytes = b"",
+) -> Batch:
+    return Batch(
+        int(kind),
+        flags,
+        0,
+        0,
+        stream_id,
+        base,
+        created_at_ms,
+        0,
+        0,
+        ends,
+        fields,
+        payload,
+    )
