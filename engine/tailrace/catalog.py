@@ -162,6 +162,8 @@ def _create(catalog: Catalog, batch: Batch) -> Change:
     if Tag.SOURCE_ID in fields:
         source_id = to_int(fields[Tag.SOURCE_ID])
         source = states.get(source_id) or catalog.streams[source_id]
+        if batch.base_ordinal > source.tail:
+            raise BadBatch(f"a fork at ordinal {batch.base_ordinal} of a tail of {source.tail}")
         states[source_id] = source._replace(forks=source.forks + 1)
     config = config_from_fields(fields, batch, key, source)
     empty = StreamState(
