@@ -1,0 +1,36 @@
+"""What the service may be told, with its defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from tailrace import limits
+
+SESSIONS_BUCKET: Final = "sessions"
+FLAT_BUCKET: Final = "flat"
+BUCKETS: Final = (SESSIONS_BUCKET, FLAT_BUCKET)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceConfig:
+    """Bounds and times of the HTTP service.
+
+    long_poll_timeout_s: how long a long-poll waits for data before its 204.
+    sse_heartbeat_s: a comment is sent on a silent event stream this often.
+    sse_lifetime_s: an event stream is ended after about this long (jittered by 10 %).
+    body_bytes_max: larger request bodies are refused (413).
+    events_per_request_max: more events in one request are refused (413).
+    live_readers_max: event streams and long-polls at once; more are refused (503).
+    read_bytes_max: about how much one page or one live batch carries.
+    drain_timeout_s: how long a graceful stop waits for live readers to end.
+    """
+
+    long_poll_timeout_s: float = 30.0
+    sse_heartbeat_s: float = 15.0
+    sse_lifetime_s: float = 60.0
+    body_bytes_max: int = 16 * limits.MIB
+    events_per_request_max: int = 10_000
+    live_readers_max: int = 10_000
+    read_bytes_max: int = limits.READ_BYTES_DEFAULT
+    drain_timeout_s: float = 5.0

@@ -1,0 +1,64 @@
+"""What every handler gets: the server's parts, and the call at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+import trio
+
+import tailrace
+from tailrace.operation import StreamKey
+from tailrace_server.config import SESSIONS_BUCKET, ServiceConfig
+from tailrace_server.engine_bridge import EngineBridge
+from tailrace_server.keys import Grant, KeyRing
+from tailrace_server.live import Hub, LiveResponse
+from tailrace_server.metrics import Metrics
+from tailrace_server.protocol.errors import NOT_FOUND, RequestError
+from tailrace_server.protocol.message import Request, Response
+from tailrace_server.protocol.target import Query
+
+Answer = Response | LiveResponse
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The parts of a running server."""
+
+    bridge: EngineBridge
+    config: ServiceConfig
+    keys: KeyRing
+    hub: Hub
+    metrics: Metrics
+    # Changing metadata reads, merges and writes; one at a time, so that none is lost.
+    metadata_lock: trio.Lock = field(default_factory=trio.Lock)
+
+    @property
+    def store(self) -> tailrace.Store:
+        return self.bridge.store
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One authenticated, routed request. ``params`` are the decoded parts of its path."""
+
+    request: Request
+    params: Mapping[str, str]
+    query: Query
+    grant: Grant
+
+
+Handler = Callable[[Context, Call], Awaitable[Answer]]
+
+
+def session_key(session: str) -> StreamKey:
+    return StreamKey(SESSIONS_BUCKET, session)
+
+
+def no_session(session: str) -> RequestError:
+    """The one 404 for a session that is not there and for one that is not the caller's."""
+    return RequestError(
+        404,
+        NOT_FOUND,
+        f"there is no session {session!r} for this key; a session begins with its first event",
+    )

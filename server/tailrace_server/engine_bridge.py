@@ -1,0 +1,201 @@
+"""The engine's threads ↔ Trio: one hop for each durable group, none for most reads.
+
+The engine answers on its committing thread. :meth:`EngineBridge.attach` installs the one
+group callback, which hands a whole group to the Trio thread with one ``run_sync_soon``;
+there every request of the group is resumed and every live reader of a changed stream woken.
+A thread hop for each append would cost more than the append.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Final, TypeVar
+
+import trio
+
+import tailrace
+from tailrace.operation import Operation, StreamKey
+from tailrace.outcome import Outcome
+
+T = TypeVar("T")
+
+READ_THREADS: Final = 8
+SEARCH_THREADS: Final = 2
+INLINE_READ_BYTES_MAX: Final = 1024 * 1024
+
+
+class Completion(ABC):
+    """A ticket's context that is told once, in the Trio thread, that the ticket is done.
+
+    Tickets with any other context are not the server's (the store submits some itself).
+    """
+
+    __slots__ = ()
+
+    @abstractmethod
+    def complete(self, ticket: tailrace.Ticket) -> None:
+        """Must not raise: it runs inside Trio's own loop."""
+
+
+class _Request(Completion):
+    """One request's wait for its ticket."""
+
+    __slots__ = ("task",)
+
+    def __init__(self, task: trio.lowlevel.Task) -> None:
+        self.task: trio.lowlevel.Task | None = task
+
+    def complete(self, ticket: tailrace.Ticket) -> None:
+        task, self.task = self.task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    def abandon(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        # What is staged stays staged; only the wait for it ends.
+        self.task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class Subscription:
+    """One reader's interest in one stream; use it as a context manager.
+
+    Enter it *before* reading the tail: a change after that is remembered, so nothing is
+    lost between the read and the wait.
+    """
+
+    __slots__ = ("_bridge", "_changed", "_stream_id", "_task")
+
+    def __init__(self, bridge: EngineBridge, stream_id: int) -> None:
+        self._bridge = bridge
+        self._stream_id = stream_id
+        self._changed = False
+        self._task: trio.lowlevel.Task | None = None
+
+    def __enter__(self) -> Subscription:
+        self._bridge.subscribers.setdefault(self._stream_id, set()).add(self)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        others = self._bridge.subscribers[self._stream_id]
+        others.discard(self)
+        if not others:
+            del self._bridge.subscribers[self._stream_id]
+
+    def wake(self) -> None:
+        self._changed = True
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    async def wait(self) -> None:
+        """Return once the stream has changed since the last call, or since the start."""
+        if self._changed:
+            await trio.lowlevel.checkpoint()
+        else:
+            self._task = trio.lowlevel.current_task()
+            await trio.lowlevel.wait_task_rescheduled(self._abandon)
+        self._changed = False
+
+    def _abandon(self, _raise_cancel: object) -> trio.lowlevel.Abort:
+        self._task = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+
+class EngineBridge:
+    """The server's only way to the store."""
+
+    def __init__(self, store: tailrace.Store) -> None:
+        self.store: Final = store
+        self.subscribers: Final[dict[int, set[Subscription]]] = {}
+        self._token: trio.lowlevel.TrioToken | None = None
+        self._read_limiter = trio.CapacityLimiter(READ_THREADS)
+        self._search_limiter = trio.CapacityLimiter(SEARCH_THREADS)
+
+    def attach(self) -> None:
+        """Take over the store's group callback; call it inside ``trio.run``."""
+        self._token = trio.lowlevel.current_trio_token()
+        self.store.on_group = self._on_group
+
+    def detach(self) -> None:
+        self.store.on_group = None
+
+    async def perform(self, operation: Operation) -> Outcome:
+        """The operation's durable outcome, a rejection included.
+
+        Raises what submitting does (:class:`~tailrace.errors.Overloaded`, ...) or
+        :class:`~tailrace.errors.LogPoisoned`. Cancelling it cancels the wait alone.
+        """
+        request = _Request(trio.lowlevel.current_task())
+        (ticket,) = self.store.submit([operation], context=request)
+        if ticket.done:
+            request.task = None
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        else:
+            await trio.lowlevel.wait_task_rescheduled(request.abandon)
+        if ticket.error is not None:
+            raise ticket.error
+        assert ticket.outcome is not None
+        return ticket.outcome
+
+    async def read(
+        self,
+        key: StreamKey,
+        ordinal: int,
+        *,
+        max_bytes: int,
+        max_records: int | None = None,
+        stop: int | None = None,
+    ) -> tailrace.ReadResult:
+        """Durable records from ``ordinal``; see :meth:`tailrace.Store.read`."""
+
+        def read() -> tailrace.ReadResult:
+            return self.store.read(
+                key, ordinal, max_bytes=max_bytes, max_records=max_records, stop=stop
+            )
+
+        return await self.near(key, ordinal, read, inline=max_bytes <= INLINE_READ_BYTES_MAX)
+
+    async def near(
+        self, key: StreamKey, ordinal: int, work: Callable[[], T], *, inline: bool = True
+    ) -> T:
+        """Run reading ``work`` here if its data is in memory, in a worker thread otherwise."""
+        if inline and self.store.is_resident(key, ordinal):
+            return work()
+        return await trio.to_thread.run_sync(work, limiter=self._read_limiter)
+
+    async def search(self, work: Callable[[], T]) -> T:
+        """Run searching ``work`` in a worker thread; few at a time, they take whole cores."""
+        return await trio.to_thread.run_sync(work, limiter=self._search_limiter)
+
+    def subscribe(self, stream_id: int) -> Subscription:
+        return Subscription(self, stream_id)
+
+    def wake_all(self) -> None:
+        """Make every live reader look again: keys changed, or the server stops."""
+        for subscribers in list(self.subscribers.values()):
+            for subscription in subscribers:
+                subscription.wake()
+
+    def _on_group(self, group: tailrace.Group) -> None:
+        assert self._token is not None
+        try:
+            self._token.run_sync_soon(self._deliver, group.tickets, group.stream_ids)
+        except trio.RunFinishedError:
+            pass  # the server has stopped; nobody waits any more
+
+    def _deliver(self, tickets: Sequence[tailrace.Ticket], stream_ids: set[int]) -> None:
+        for ticket in tickets:
+            context = ticket.context
+            if isinstance(context, Completion):
+                context.complete(ticket)
+        if self.subscribers:
+            for stream_id in stream_ids:
+                for subscription in self.subscribers.get(stream_id, ()):
+                    subscription.wake()

@@ -1,0 +1,275 @@
+"""Live reads: following a stream over SSE, and waiting for it in a long-poll.
+
+Every reader goes through the log at its own pace with what its client accepts, so there are
+no queues to grow. What readers of one stream have in common is encoded once and shared.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, NamedTuple, Protocol
+
+import structlog
+import trio
+
+import tailrace
+from tailrace import limits
+from tailrace.errors import Corrupted, Rejected, StoreClosed
+from tailrace.operation import StreamKey
+from tailrace_server.config import ServiceConfig
+from tailrace_server.engine_bridge import EngineBridge, Subscription
+from tailrace_server.keys import Grant
+from tailrace_server.protocol import sse
+from tailrace_server.protocol.cursor import JITTER_S_MAX, next_cursor
+from tailrace_server.protocol.errors import RequestError, overloaded
+from tailrace_server.protocol.message import HeaderList
+
+Send = Callable[[bytes], Awaitable[None]]
+
+BATCH_BYTES_MAX: Final = 256 * limits.KIB
+CACHE_BYTES_MAX: Final = 16 * limits.MIB
+LIFETIME_JITTER: Final = 0.1
+RECONNECT_MS: Final = (250, 1500)
+CAPACITY_RETRY_S: Final = 5
+TOUCH_S_MIN: Final = 0.05
+
+_log = structlog.get_logger("tailrace.live")
+
+
+@dataclass(frozen=True, slots=True)
+class LiveResponse:
+    """A response whose body is made while it is sent.
+
+    The front awaits ``run(send)`` in a cancel scope of its own and cancels it when the client
+    leaves; it returns when the stream is to end. Nothing is held before ``run`` starts.
+    """
+
+    status: int
+    headers: HeaderList
+    run: Callable[[Send], Awaitable[None]]
+
+
+class Encoding(Protocol):
+    """How a surface turns records into SSE frames.
+
+    ``name`` tells encodings apart whose frames differ. ``control`` says whether control
+    events belong to the format.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def control(self) -> bool: ...
+
+    def encode(self, result: tailrace.ReadResult) -> bytes:
+        """The frames of the records, empty if none is for this reader."""
+
+
+class Batch(NamedTuple):
+    """Encoded frames of the records from some ordinal up to ``next``."""
+
+    next: int
+    frames: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """One reader: what it reads, from where, and by whose right.
+
+    ``tight`` is how control events are written, see :func:`sse.control`.
+    """
+
+    key: StreamKey
+    stream_id: int
+    start: int
+    encoding: Encoding
+    cursor: int | None
+    grant: Grant
+    tight: bool = False
+
+
+class Hub:
+    """All live readers of the server."""
+
+    def __init__(self, bridge: EngineBridge, config: ServiceConfig) -> None:
+        self._bridge = bridge
+        self._config = config
+        self._batches = _BatchCache(CACHE_BYTES_MAX)
+        self._all_left = trio.Event()
+        self.readers = 0
+        self.draining = False
+
+    def check_capacity(self) -> None:
+        """503 when there is no room for one more reader; those already here stay."""
+        if self.draining:
+            raise overloaded("the server is stopping; connect again in a moment", 1)
+        if self.readers >= self._config.live_readers_max:
+            raise overloaded(
+                f"all {self._config.live_readers_max} live readers are taken; try again later",
+                CAPACITY_RETRY_S,
+            )
+
+    @contextmanager
+    def reader(self, stream_id: int) -> Iterator[Subscription]:
+        """Count one reader and subscribe it."""
+        self.check_capacity()
+        self.readers += 1
+        try:
+            with self._bridge.subscribe(stream_id) as subscription:
+                yield subscription
+        finally:
+            self.readers -= 1
+            if not self.readers:
+                self._all_left.set()
+
+    async def drain(self) -> None:
+        """End every live reader, and wait for them a while."""
+        self.draining = True
+        self._all_left = trio.Event()
+        self._bridge.wake_all()
+        if self.readers:
+            with trio.move_on_after(self._config.drain_timeout_s):
+                await self._all_left.wait()
+
+    def head(self, key: StreamKey, stream_id: int) -> tailrace.Head | None:
+        """The stream's head; None once this incarnation is gone."""
+        try:
+            head = self._bridge.store.head(key)
+        except Rejected:
+            return None
+        return head if head.stream_id == stream_id else None
+
+    def cursor(self, client: int | None) -> int:
+        """A cursor beyond the client's, or of this moment (protocol section 10.1)."""
+        return next_cursor(time.time(), client, random.randint(1, JITTER_S_MAX))
+
+    async def wait(self, subscription: Subscription, head: tailrace.Head, deadline: float) -> bool:
+        """Wait for a change until ``deadline`` (Trio's clock); False if it passed.
+
+        A waiting reader keeps a sliding TTL alive (protocol section 5.1).
+        """
+        step_s = float("inf")
+        if head.ttl_ms is not None:
+            step_s = max(TOUCH_S_MIN, head.ttl_ms / 1000 / limits.TOUCH_FRACTION)
+        while True:
+            if head.ttl_ms is not None:
+                try:
+                    await self._bridge.read(head.key, head.tail, max_bytes=1)
+                except Rejected:
+                    return True
+            with trio.move_on_at(min(deadline, trio.current_time() + step_s)):
+                await subscription.wait()
+                return True
+            if trio.current_time() >= deadline:
+                return False
+
+    async def follow(self, reader: Follow, send: Send) -> None:
+        """Send the stream from ``reader.start``, then what arrives, until it is to end.
+
+        It ends when the stream is closed and all was sent, when the stream is deleted or the
+        key revoked, when the server stops, and after the lifetime of a connection.
+        """
+        try:
+            with self.reader(reader.stream_id) as subscription:
+                await self._follow(reader, send, subscription)
+        except RequestError:
+            await send(sse.retry(CAPACITY_RETRY_S * 1000))
+        except (Rejected, StoreClosed):
+            return  # deleted, trimmed away below a reader that lagged, or all is over
+        except Corrupted as error:
+            _log.error("corrupted", stream=str(reader.key), error=str(error))
+
+    async def _follow(self, reader: Follow, send: Send, subscription: Subscription) -> None:
+        config = self._config
+        control = reader.encoding.control
+        ordinal = reader.start
+        cursor = self.cursor(reader.cursor)
+        jitter = 1 + random.uniform(-LIFETIME_JITTER, LIFETIME_JITTER)
+        end_at = trio.current_time() + config.sse_lifetime_s * jitter
+        told_up_to_date = False
+        if not control:
+            await send(sse.OPENED)
+        heartbeat_at = trio.current_time() + config.sse_heartbeat_s
+        while True:
+            head = self.head(reader.key, reader.stream_id)
+            if head is None or reader.grant.revoked:
+                return
+            over = self.draining or trio.current_time() >= end_at
+            frames = b""
+            if ordinal < head.tail and not over:
+                batch = await self._batch(reader, ordinal)
+                # The head after the read: it cannot be behind the batch.
+                head = self.head(reader.key, reader.stream_id)
+                if head is None:
+                    return
+                frames, ordinal = batch.frames, batch.next
+                told_up_to_date = False
+            at_tail = ordinal >= head.tail
+            closed = at_tail and head.closed
+            if control and (closed or not told_up_to_date):
+                cursor = max(cursor, self.cursor(None))
+                frames += sse.control(
+                    ordinal,
+                    up_to_date=at_tail,
+                    closed=closed,
+                    cursor=cursor,
+                    tight=reader.tight,
+                )
+                told_up_to_date = at_tail
+            if over:
+                frames += sse.retry(random.randint(*RECONNECT_MS))
+            if not frames and trio.current_time() >= heartbeat_at:
+                frames = sse.HEARTBEAT
+            if frames:
+                await send(frames)
+                heartbeat_at = trio.current_time() + config.sse_heartbeat_s
+            if closed or over:
+                return
+            if not at_tail:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self.wait(subscription, head, min(heartbeat_at, end_at))
+
+    async def _batch(self, reader: Follow, ordinal: int) -> Batch:
+        shared = len(self._bridge.subscribers.get(reader.stream_id, ())) > 1
+        key = (reader.stream_id, ordinal, reader.encoding.name)
+        if shared and (cached := self._batches.get(key)) is not None:
+            return cached
+        result = await self._bridge.read(reader.key, ordinal, max_bytes=BATCH_BYTES_MAX)
+        if result.stream_id != reader.stream_id:
+            return Batch(ordinal, b"")  # deleted and made again; the caller sees it next
+        batch = Batch(result.next, reader.encoding.encode(result))
+        if shared:
+            self._batches.put(key, batch)
+        return batch
+
+
+_BatchKey = tuple[int, int, str]
+
+
+class _BatchCache:
+    """The last encoded batches, bounded in bytes. Records never change, so nor do batches."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        self._batches: OrderedDict[_BatchKey, Batch] = OrderedDict()
+
+    def get(self, key: _BatchKey) -> Batch | None:
+        return self._batches.get(key)
+
+    def put(self, key: _BatchKey, batch: Batch) -> None:
+        old = self._batches.pop(key, None)
+        if old is not None:
+            self._bytes -= len(old.frames)
+        self._batches[key] = batch
+        self._bytes += len(batch.frames)
+        while self._bytes > self._bytes_max:
+            _, dropped = self._batches.popitem(last=False)
+            self._bytes -= len(dropped.frames)

@@ -1,0 +1,48 @@
+"""Entity tags and Cache-Control (protocol sections 10.1 and 12.7)."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Final
+
+NO_STORE: Final = "no-store"
+PRIVATE_HISTORY: Final = "private, max-age=60, stale-while-revalidate=300"
+"""Confidential data that can no longer change: a page with more data behind it."""
+PRIVATE_TAIL: Final = "private, no-cache"
+"""Confidential data that may change or be deleted: may be kept, must be checked each time, so
+a reader sees its own writes and never a stream that has been replaced."""
+LIVE: Final = "no-cache, no-transform"
+PUBLIC_HISTORY: Final = "public, max-age=60, stale-while-revalidate=300"
+
+_ENTITY_TAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+
+
+def etag(stream_id: int, start: int, end: int, *, closed: bool, variant: str = "") -> str:
+    """The entity tag of ordinals ``start`` to ``end`` of one stream incarnation.
+
+    Records never change, so the range names the bytes; ``closed`` is part of it because a
+    304 must not hide the closure, ``variant`` because other parameters select among or
+    present the same records differently.
+    """
+    tag = f"{stream_id:x}:{start}:{end}"
+    if variant:
+        tag += f":{variant}"
+    return f'"{tag}:c"' if closed else f'"{tag}"'
+
+
+def variant(*parts: str) -> str:
+    """A short digest of what else shapes the body, empty if nothing does."""
+    if not any(parts):
+        return ""
+    joined = "\0".join(parts).encode("utf-8", "surrogatepass")
+    return hashlib.blake2s(joined, digest_size=6).hexdigest()
+
+
+def none_match(header: str | None, tag: str) -> bool:
+    """Whether If-None-Match holds ``tag``: the answer is then 304 (RFC 9110 section 13.1.2)."""
+    if header is None:
+        return False
+    if header.strip() == "*":
+        return True
+    return tag in _ENTITY_TAG.findall(header)

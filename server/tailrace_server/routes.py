@@ -1,0 +1,146 @@
+"""The one table: method and path → handler, and the right it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from tailrace_server import operations
+from tailrace_server.context import Handler
+from tailrace_server.keys import Right
+from tailrace_server.protocol import errors, headers, session_query
+from tailrace_server.protocol.errors import RequestError
+from tailrace_server.protocol.stream_name import stream_name
+from tailrace_server.protocol.target import path_segments, percent_decode
+from tailrace_server.sessions import append, manage, read, search
+from tailrace_server.streams.read import get_stream, head_stream
+from tailrace_server.streams.write import delete_stream, post_stream, put_stream
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """``right`` is what the key must have for the path's session; None: the handler decides."""
+
+    method: str
+    path: str
+    handler: Handler
+    right: Right | None = None
+    public: bool = False
+
+
+ROUTES: Final = (
+    Route("GET", "/v1/sessions", manage.list_sessions),
+    Route("GET", "/v1/sessions/{session}", manage.get_session, Right.READ),
+    Route("POST", "/v1/sessions/{session}", manage.update_session, Right.MANAGE),
+    Route("DELETE", "/v1/sessions/{session}", manage.delete_session, Right.MANAGE),
+    Route("POST", "/v1/sessions/{session}/fork", manage.fork_session, Right.READ),
+    Route("POST", "/v1/sessions/{session}/events", append.post_events, Right.APPEND),
+    Route("GET", "/v1/sessions/{session}/events", read.get_events, Right.READ),
+    Route("HEAD", "/v1/sessions/{session}/events", read.head_events, Right.READ),
+    Route("GET", "/v1/sessions/{session}/events/stream", read.stream_events, Right.READ),
+    Route("HEAD", "/v1/sessions/{session}/events/stream", read.head_events, Right.READ),
+    Route("GET", "/v1/search", search.get_search),
+    Route("PUT", "/v1/stream/{stream_name*}", put_stream),
+    Route("POST", "/v1/stream/{stream_name*}", post_stream),
+    Route("GET", "/v1/stream/{stream_name*}", get_stream),
+    Route("HEAD", "/v1/stream/{stream_name*}", head_stream),
+    Route("DELETE", "/v1/stream/{stream_name*}", delete_stream),
+    Route("GET", "/healthz", operations.healthz, public=True),
+    Route("GET", "/readyz", operations.readyz, public=True),
+    Route("GET", "/metrics", operations.metrics),
+)
+
+
+_KNOWN_PATHS_MAX: Final = 4096
+_KNOWN_PATH_CHARS_MAX: Final = 256
+
+
+class Match(NamedTuple):
+    route: Route
+    params: Mapping[str, str]
+
+
+class _Path(NamedTuple):
+    segments: tuple[str, ...]
+    methods: dict[str, Route]
+    allow: str
+
+
+class Router:
+    """Finds a request's route.
+
+    Segments are compared before percent-decoding, so ``%2F`` never splits one. A last
+    segment ``{name*}`` takes all that is left, slashes included.
+    """
+
+    def __init__(self, routes: Sequence[Route]) -> None:
+        by_path: dict[str, dict[str, Route]] = {}
+        for route in routes:
+            by_path.setdefault(route.path, {})[route.method] = route
+        self._paths: dict[str, list[_Path]] = {}
+        for path, methods in by_path.items():
+            if "GET" in methods:
+                methods.setdefault("HEAD", methods["GET"])
+            allow = ", ".join(sorted({*methods, "OPTIONS"}))
+            entry = _Path(path_segments(path), methods, allow)
+            # Every route's first segment is fixed, which leaves few to compare.
+            self._paths.setdefault(entry.segments[0], []).append(entry)
+        # Clients ask for the same few paths again and again: those are decoded once.
+        self._known: dict[str, tuple[_Path, dict[str, str]]] = {}
+
+    def allowed(self, path: str) -> str:
+        """The methods of a path, for Allow; 404 if it is no path of this server."""
+        return self._find(path)[0].allow
+
+    def match(self, method: str, path: str) -> Match:
+        """404 for a path this server does not have, 405 for a method that the path has not."""
+        known = self._known.get(path)
+        found, raw = self._find(path) if known is None else known
+        route = found.methods.get(method)
+        if route is None:
+            raise RequestError(
+                405,
+                errors.METHOD_NOT_ALLOWED,
+                f"{method} is not possible here; try {found.allow}",
+                ((headers.ALLOW, found.allow),),
+            )
+        if known is not None:
+            return Match(route, raw)
+        params = {name: _decode(name, value) for name, value in raw.items()}
+        if len(path) <= _KNOWN_PATH_CHARS_MAX:
+            if len(self._known) >= _KNOWN_PATHS_MAX:
+                self._known.clear()
+            self._known[path] = found, params
+        return Match(route, params)
+
+    def _find(self, path: str) -> tuple[_Path, dict[str, str]]:
+        segments = path_segments(path)
+        for entry in self._paths.get(segments[0], ()):
+            params = _compare(entry.segments, segments)
+            if params is not None:
+                return entry, params
+        raise RequestError(404, errors.NOT_FOUND, f"there is nothing at {path[:200]!r}")
+
+
+def _compare(pattern: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
+    rest = pattern[-1].endswith("*}")
+    if len(segments) < len(pattern) if rest else len(segments) != len(pattern):
+        return None
+    params = {}
+    for index, (wanted, segment) in enumerate(zip(pattern, segments, strict=False)):
+        if not wanted.startswith("{"):
+            if wanted != segment:
+                return None
+        elif wanted.endswith("*}"):
+            params[wanted[1:-2]] = "/".join(segments[index:])
+        else:
+            params[wanted[1:-1]] = segment
+    return params
+
+
+def _decode(name: str, raw: str) -> str:
+    if name == "stream_name":
+        return stream_name(raw)
+    text = percent_decode(raw, f"{name} id")
+    return session_query.session_id(text) if name == "session" else text

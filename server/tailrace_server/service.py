@@ -1,0 +1,167 @@
+"""The one function every front calls: a request value in, a response value out."""
+
+from __future__ import annotations
+
+import structlog
+import trio
+
+import tailrace
+from tailrace.errors import (
+    Corrupted,
+    InvalidArgument,
+    LogPoisoned,
+    Overloaded,
+    Rejected,
+    StoreClosed,
+)
+from tailrace.operation import CreateBucket
+from tailrace.outcome import Reason, Rejection
+from tailrace_server.config import BUCKETS, ServiceConfig
+from tailrace_server.context import Answer, Call, Context, no_session
+from tailrace_server.engine_bridge import EngineBridge
+from tailrace_server.keys import Grant, KeyRing
+from tailrace_server.live import Hub, LiveResponse
+from tailrace_server.metrics import Metrics
+from tailrace_server.protocol import errors, headers, render
+from tailrace_server.protocol.errors import RequestError
+from tailrace_server.protocol.message import Request, Response
+from tailrace_server.protocol.target import parse_query
+from tailrace_server.routes import ROUTES, Match, Router
+
+__all__ = ["LiveResponse", "Service", "ServiceConfig"]
+
+_log = structlog.get_logger("tailrace.service")
+
+
+class Service:
+    """All of the server between request values and the engine."""
+
+    def __init__(self, store: tailrace.Store, config: ServiceConfig, keys: KeyRing) -> None:
+        bridge = EngineBridge(store)
+        hub = Hub(bridge, config)
+        metrics = Metrics(
+            store.counters,
+            lambda: {"live_readers": hub.readers, "draining": int(hub.draining)},
+        )
+        self.context = Context(bridge, config, keys, hub, metrics)
+        self._router = Router(ROUTES)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Connect to the store, make the buckets the surfaces live in, and stay connected."""
+        context = self.context
+        context.bridge.attach()
+        context.keys.on_change = context.bridge.wake_all
+        try:
+            for bucket in BUCKETS:
+                outcome = await context.bridge.perform(CreateBucket(bucket))
+                if isinstance(outcome, Rejection):
+                    assert outcome.reason is Reason.BUCKET_EXISTS
+            task_status.started()
+            await trio.sleep_forever()
+        finally:
+            context.keys.on_change = None
+            context.bridge.detach()
+
+    async def drain(self) -> None:
+        """Graceful stop: live readers and long-polls end, each with a last word where it can."""
+        await self.context.hub.drain()
+
+    def check_head(self, request: Request) -> Response | None:
+        """What can be refused before the body is read: None if nothing.
+
+        ``request.body`` is ignored; Content-Length is what counts.
+        """
+        try:
+            if request.method != "OPTIONS":
+                self._authorize(request)
+                length = request.header(headers.CONTENT_LENGTH)
+                if length is not None and length.isascii() and length.isdigit():
+                    self._check_size(int(length))
+        except RequestError as error:
+            return error.response()
+        return None
+
+    async def handle(self, request: Request) -> Answer:
+        """Answer a request. Raises nothing but what cancels it."""
+        route = "none"
+        answer: Answer
+        try:
+            if request.method == "OPTIONS":
+                answer = render.preflight(self._router.allowed(request.path))
+            else:
+                match, grant = self._authorize(request)
+                route = match.route.path
+                self._check_size(len(request.body))
+                call = Call(request, match.params, parse_query(request.query), grant)
+                answer = await match.route.handler(self.context, call)
+        except RequestError as error:
+            answer = error.response()
+        except Exception as error:
+            answer = _fault(request, error)
+        self.context.metrics.answered(route, answer.status)
+        return answer
+
+    def _authorize(self, request: Request) -> tuple[Match, Grant]:
+        """The route and the grant, or the refusal: 404, 405, 401, or 404 for a lack of rights."""
+        match = self._router.match(request.method, request.path)
+        route = match.route
+        grant = self.context.keys.authenticate(request)
+        if grant is None:
+            if not route.public:
+                raise _unauthorized()
+            grant = Grant(frozenset(), ())
+        session = match.params.get("session")
+        needed = route.right
+        if needed is not None and session is not None and not grant.allows(needed, session):
+            raise no_session(session)
+        return match, grant
+
+    def _check_size(self, size: int) -> None:
+        limit = self.context.config.body_bytes_max
+        if size > limit:
+            raise errors.too_large(
+                f"body: {size} bytes; at most {limit} fit in one request, split it"
+            )
+
+
+def _unauthorized() -> RequestError:
+    return RequestError(
+        401,
+        errors.AUTHENTICATION,
+        "the API key is missing or not known; send it as 'Authorization: Bearer KEY' or "
+        "'x-api-key: KEY'",
+        ((headers.WWW_AUTHENTICATE, 'Bearer realm="tailrace"'),),
+    )
+
+
+def _fault(request: Request, error: Exception) -> Response:
+    """The answer to what is no fault of the request; the log has the rest of the story."""
+    where = {"method": request.method, "path": request.path[:500]}
+    if isinstance(error, Overloaded):
+        return errors.overloaded(str(error), error.retry_after_s).response()
+    if isinstance(error, InvalidArgument):
+        return errors.bad_request(error.field, error.message).response()
+    if isinstance(error, Rejected):
+        return render.rejection(error.rejection)
+    if isinstance(error, LogPoisoned):
+        _log.error("log_poisoned", error=str(error), **where)
+        return errors.error_response(
+            503,
+            errors.UNAVAILABLE,
+            "a write to disk failed, so this server accepts no more writes until it is "
+            "restarted; what was acknowledged before is safe",
+        )
+    if isinstance(error, StoreClosed):
+        return errors.overloaded("the server is stopping", 1).response()
+    if isinstance(error, Corrupted):
+        _log.error("corrupted", error=str(error), stream=error.stream, **where)
+        return errors.error_response(
+            500,
+            errors.CORRUPTED,
+            f"stored data of stream {error.stream or 'unknown'} is damaged ({error.file} at "
+            f"position {error.position}); run 'tailrace check'",
+        )
+    _log.error("internal_error", exc_info=error, **where)
+    return errors.error_response(
+        500, errors.INTERNAL, "the server failed on this request; its log says why"
+    )

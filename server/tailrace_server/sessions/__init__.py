@@ -1,0 +1,1 @@
+"""The Sessions API: streams of JSON events in the bucket ``sessions``."""

@@ -1,0 +1,365 @@
+"""GET of a session's events: pages, long-poll, SSE, and search within the session."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import trio
+
+import tailrace
+from tailrace.errors import Rejected
+from tailrace.offset import encode_offset
+from tailrace.outcome import Reason
+from tailrace_server.context import Answer, Call, Context, no_session, session_key
+from tailrace_server.live import Follow, LiveResponse, Send
+from tailrace_server.protocol import caching, headers, parse, render, session_query, sse, views
+from tailrace_server.protocol.errors import RequestError
+from tailrace_server.protocol.message import Chunk, HeaderList, Response
+from tailrace_server.protocol.page_token import EventsPage, encode_events_page
+from tailrace_server.protocol.parse import Live
+from tailrace_server.protocol.session_query import EventsQuery
+from tailrace_server.sessions import pages, search
+
+_VARY: Final = (
+    headers.VARY,
+    ", ".join((headers.AUTHORIZATION, headers.API_KEY, headers.ANTHROPIC_BETA)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionEncoding:
+    """SSE frames of a session's events: arrays with control events, or an event a message."""
+
+    messages: bool
+    types: frozenset[str]
+    managed_agents: bool
+
+    @property
+    def name(self) -> str:
+        return f"session:{self.messages:d}:{self.managed_agents:d}:{','.join(sorted(self.types))}"
+
+    @property
+    def control(self) -> bool:
+        return not self.messages
+
+    def encode(self, result: tailrace.ReadResult) -> bytes:
+        if self.messages:
+            frames = []
+            for ordinal, record in enumerate(result.records(), result.first):
+                kind = views.event_type(record)
+                if not self.types or kind in self.types:
+                    event = views.processed(record) if self.managed_agents else record
+                    frames.append(sse.message(kind or "message", ordinal, event))
+            return b"".join(frames)
+        records: list[Chunk] = list(result.records())
+        if self.types:
+            records = [r for r in records if views.event_type(r) in self.types]
+        if self.managed_agents:
+            records = [views.processed(record) for record in records]
+        return sse.json_array(records) if records else b""
+
+
+def head_of(context: Context, session: str) -> tailrace.Head:
+    """The session's head; the one 404 if there is none, 410 if it is deleted but forked from."""
+    try:
+        head = context.store.head(session_key(session))
+    except Rejected as error:
+        raise refusal(error, session) from None
+    if not head.is_json:
+        raise RequestError(
+            409,
+            Reason.CONTENT_TYPE_MISMATCH.value,
+            f"{session!r} is a stream of {head.content_type}, not a session of JSON events",
+        )
+    return head
+
+
+def refusal(error: Rejected, session: str) -> RequestError:
+    rejection = error.rejection
+    if rejection.reason in (Reason.STREAM_NOT_FOUND, Reason.BUCKET_NOT_FOUND):
+        return no_session(session)
+    return RequestError(render.STATUS[rejection.reason], rejection.reason.value, rejection.message)
+
+
+async def get_events(context: Context, call: Call) -> Answer:
+    query = session_query.events_query(call.request, call.query)
+    session = call.params["session"]
+    if query.live is Live.SSE:
+        resumed = parse.last_event(call.request)
+        start = resumed or query.start or parse.Position(0)
+        encoding = SessionEncoding(False, query.types, query.managed_agents)
+        return _follow(context, call, start, encoding, query.cursor)
+    head = head_of(context, session)
+    try:
+        if query.live is Live.LONG_POLL:
+            return await _long_poll(context, call, query, head)
+        if query.text is not None:
+            return await search.in_session(context, query, head)
+        if query.descending:
+            return await _descending(context, call, query, head)
+        return await _ascending(context, call, query, head)
+    except Rejected as error:
+        raise refusal(error, session) from None
+
+
+async def stream_events(context: Context, call: Call) -> Answer:
+    """GET of ``/events/stream``: one SSE message per event, new ones only unless told."""
+    query = session_query.stream_query(call.request, call.query)
+    assert query.start is not None
+    encoding = SessionEncoding(True, query.types, query.managed_agents)
+    return _follow(context, call, query.start, encoding, None)
+
+
+async def head_events(context: Context, call: Call) -> Answer:
+    """HEAD (protocol section 5.5): the tail and closure, never cached."""
+    head = head_of(context, call.params["session"])
+    found = [
+        render.APPLICATION_JSON,
+        (headers.CACHE_CONTROL, caching.NO_STORE),
+        (headers.STREAM_NEXT_OFFSET, encode_offset(head.tail)),
+    ]
+    if head.closed:
+        found.append((headers.STREAM_CLOSED, "true"))
+    return Response(200, (*found, *headers.BASE))
+
+
+def _follow(
+    context: Context,
+    call: Call,
+    start: parse.Position,
+    encoding: SessionEncoding,
+    cursor: int | None,
+) -> LiveResponse:
+    head = head_of(context, call.params["session"])
+    context.hub.check_capacity()
+    ordinal = head.tail if start.ordinal is None else min(start.ordinal, head.tail)
+    if ordinal < head.start:
+        raise RequestError(
+            410,
+            Reason.TRIMMED.value,
+            f"offset: the events before {encode_offset(head.start)} are no longer kept",
+        )
+    reader = Follow(head.key, head.stream_id, ordinal, encoding, cursor, call.grant)
+
+    async def run(send: Send) -> None:
+        await context.hub.follow(reader, send)
+
+    return LiveResponse(200, render.EVENT_STREAM, run)
+
+
+async def _ascending(
+    context: Context, call: Call, query: EventsQuery, head: tailrace.Head
+) -> Answer:
+    now = query.start is not None and query.start.ordinal is None
+    start = _start(query, head)
+    stop = None
+    if query.created.bounded:
+        low, stop = await pages.time_bounds(context.bridge, head, query.created)
+        start = max(start, low)
+        if query.created.until_ms is None:
+            stop = None
+    if query.page is not None:
+        _check_page(query.page, head)
+        start = max(start, query.page.position)
+    if now or (stop is not None and start >= stop):
+        return _empty_page(start, head, no_store=now)
+    page, result = await pages.ascending(
+        context.bridge,
+        head,
+        start,
+        tailrace.limits.ORDINAL_MAX if stop is None else stop,
+        bytes_max=context.config.read_bytes_max,
+        limit=query.limit,
+        types=query.types,
+        processed=query.managed_agents,
+    )
+    more = page.next < (result.tail if stop is None else min(stop, result.tail))
+    token = None
+    if more:
+        token = encode_events_page(EventsPage(result.stream_id, False, page.next, 0))
+    up_to_date = page.next >= result.tail
+    closed = up_to_date and result.closed
+    variant = query.variant + ("m" if more else "")
+    tag = caching.etag(result.stream_id, start, page.next, closed=closed, variant=variant)
+    # Only a page token in the URL names the incarnation: without one, the same URL may mean
+    # another session tomorrow, and a cache has to ask.
+    lasting = query.page is not None and more
+    cache = caching.PRIVATE_HISTORY if lasting else caching.PRIVATE_TAIL
+    return _page_response(
+        call.request.header(headers.IF_NONE_MATCH),
+        render.read_headers(page.next, up_to_date=up_to_date, closed=closed),
+        tag,
+        cache,
+        page.chunks,
+        token,
+    )
+
+
+async def _descending(
+    context: Context, call: Call, query: EventsQuery, head: tailrace.Head
+) -> Answer:
+    low = _start(query, head)
+    end = head.tail
+    if query.created.bounded:
+        from_time, end = await pages.time_bounds(context.bridge, head, query.created)
+        low = max(low, from_time)
+    tail = end
+    if query.page is not None:
+        _check_page(query.page, head)
+        end = min(end, query.page.position)
+        tail = query.page.end
+    page = await pages.descending(
+        context.bridge,
+        head,
+        low,
+        max(low, end),
+        bytes_max=context.config.read_bytes_max,
+        limit=query.limit,
+        types=query.types,
+        processed=query.managed_agents,
+    )
+    token = None
+    if page.next > low:
+        token = encode_events_page(EventsPage(head.stream_id, True, page.next, tail))
+    # Where a live read goes on after this listing: behind the newest event of its first page.
+    up_to_date = tail >= head.tail
+    found = render.read_headers(tail, up_to_date=up_to_date, closed=head.closed)
+    variant = query.variant + ("m" if token else "")
+    tag = caching.etag(
+        head.stream_id, page.next, tail, closed=head.closed and up_to_date, variant=variant
+    )
+    return _page_response(
+        call.request.header(headers.IF_NONE_MATCH),
+        found,
+        tag,
+        caching.PRIVATE_TAIL,
+        page.chunks,
+        token,
+    )
+
+
+async def _long_poll(
+    context: Context, call: Call, query: EventsQuery, head: tailrace.Head
+) -> Answer:
+    """Data, or 204 when none came in time (protocol section 5.7)."""
+    hub = context.hub
+    session = call.params["session"]
+    start = _start(query, head)
+    stream_id = head.stream_id
+    deadline = trio.current_time() + context.config.long_poll_timeout_s
+    with hub.reader(stream_id) as subscription:
+        while True:
+            current = hub.head(head.key, stream_id)
+            if current is None or call.grant.revoked:
+                raise no_session(session)
+            head = current
+            if start < head.tail:
+                page, result = await pages.ascending(
+                    context.bridge,
+                    head,
+                    start,
+                    tailrace.limits.ORDINAL_MAX,
+                    bytes_max=context.config.read_bytes_max,
+                    limit=query.limit,
+                    types=query.types,
+                    processed=query.managed_agents,
+                )
+                if result.stream_id != stream_id:
+                    continue
+                if page.chunks:
+                    return _polled(context, call, query, start, page, result)
+                start = page.next
+                if start < result.tail:
+                    await trio.lowlevel.checkpoint()
+                    continue
+                head = hub.head(head.key, stream_id) or head
+            if start >= head.tail:
+                late = trio.current_time() >= deadline
+                if head.closed or hub.draining or late:
+                    return _nothing_polled(context, query, head)
+                await hub.wait(subscription, head, deadline)
+
+
+def _polled(
+    context: Context,
+    call: Call,
+    query: EventsQuery,
+    start: int,
+    page: pages.Page,
+    result: tailrace.ReadResult,
+) -> Response:
+    up_to_date = page.next >= result.tail
+    closed = up_to_date and result.closed
+    found = render.read_headers(page.next, up_to_date=up_to_date, closed=closed)
+    if not closed:
+        found += ((headers.STREAM_CURSOR, str(context.hub.cursor(query.cursor))),)
+    token = None
+    if not up_to_date:
+        token = encode_events_page(EventsPage(result.stream_id, False, page.next, 0))
+    variant = query.variant + ("m" if token else "")
+    tag = caching.etag(result.stream_id, start, page.next, closed=closed, variant=variant)
+    return _page_response(
+        call.request.header(headers.IF_NONE_MATCH),
+        found,
+        tag,
+        caching.PRIVATE_TAIL,
+        page.chunks,
+        token,
+    )
+
+
+def _nothing_polled(context: Context, query: EventsQuery, head: tailrace.Head) -> Response:
+    found = render.read_headers(head.tail, up_to_date=True, closed=head.closed)
+    if not head.closed:
+        found += ((headers.STREAM_CURSOR, str(context.hub.cursor(query.cursor))),)
+    return render.empty(204, ((headers.CACHE_CONTROL, caching.NO_STORE), *found))
+
+
+def _start(query: EventsQuery, head: tailrace.Head) -> int:
+    """The ordinal to start at: what was asked for, never beyond the tail."""
+    if query.start is None:
+        return head.start
+    if query.start.ordinal is None:
+        return head.tail
+    if query.start.ordinal < head.start:
+        raise RequestError(
+            410,
+            Reason.TRIMMED.value,
+            f"offset: the events before {encode_offset(head.start)} are no longer kept",
+        )
+    return min(query.start.ordinal, head.tail)
+
+
+def _check_page(page: EventsPage, head: tailrace.Head) -> None:
+    if page.stream_id != head.stream_id or page.position > head.tail:
+        raise RequestError(
+            400,
+            "invalid_request_error",
+            "page: belongs to another session, or to one deleted since; start again without it",
+        )
+
+
+def _empty_page(start: int, head: tailrace.Head, *, no_store: bool) -> Response:
+    """Nothing by definition: ``offset=now``, or a time range that holds no event."""
+    found = render.read_headers(start, up_to_date=start >= head.tail, closed=head.closed)
+    cache = caching.NO_STORE if no_store else caching.PRIVATE_TAIL
+    return Response(
+        200,
+        (render.APPLICATION_JSON, (headers.CACHE_CONTROL, cache), _VARY, *found, *headers.BASE),
+        render.data_page((), None),
+    )
+
+
+def _page_response(
+    if_none_match: str | None,
+    found: HeaderList,
+    tag: str,
+    cache: str,
+    chunks: list[Chunk],
+    token: str | None,
+) -> Response:
+    shared = ((headers.ETAG, tag), (headers.CACHE_CONTROL, cache), _VARY, *found, *headers.BASE)
+    if caching.none_match(if_none_match, tag):
+        return Response(304, shared)
+    return Response(200, (render.APPLICATION_JSON, *shared), render.data_page(tuple(chunks), token))
