@@ -1,0 +1,66 @@
+"""One stream of the model: see :mod:`tests.engine.model`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tailrace.operation import (
+    ForkPoint,
+    Producer,
+    StreamKey,
+    StreamOptions,
+)
+
+DEFAULT_TYPE = "application/octet-stream"
+
+
+def plain_type(content_type: str) -> str:
+    """A content type without its parameters, as it is compared."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+@dataclass
+class ModelStream:
+    """One incarnation of a stream. ``records`` holds every record from ordinal 0."""
+
+    key: StreamKey
+    content_type: str
+    ttl_ms: int | None
+    expires_at_ms: int | None
+    searchable: bool
+    metadata: bytes
+    created_at_ms: int
+    renewed_ms: int
+    last_write_ms: int
+    records: list[bytes] = field(default_factory=list)
+    start: int = 0
+    closed: bool = False
+    closed_by: Producer | None = None
+    producers: dict[str, tuple[int, int]] = field(default_factory=dict)
+    stream_seq: bytes | None = None
+    source: ModelStream | None = None
+    fork_ordinal: int = 0  # as asked, the sub-offset not counted
+    fork_asked: ForkPoint | None = None
+    forks: int = 0
+    soft_deleted: bool = False
+    asked: StreamOptions = StreamOptions()
+
+    @property
+    def tail(self) -> int:
+        return len(self.records)
+
+    @property
+    def is_json(self) -> bool:
+        return plain_type(self.content_type) == "application/json"
+
+    def expires_ms(self) -> int | None:
+        if self.ttl_ms is not None:
+            return self.renewed_ms + self.ttl_ms
+        return self.expires_at_ms
+
+    def is_expired(self, now_ms: int) -> bool:
+        expires = self.expires_ms()
+        return expires is not None and now_ms >= expires
+
+    def depth(self) -> int:
+        return 0 if self.source is None else 1 + self.source.depth()

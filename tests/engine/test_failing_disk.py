@@ -1,0 +1,146 @@
+"""Writes, syncs and creations that fail: everyone is told, nobody hangs, reads go on."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from tailrace import (
+    Append,
+    CreateBucket,
+    Delete,
+    LogPoisoned,
+    StreamOptions,
+    Ticket,
+)
+from tests.engine.hooked_storage import HookedStorage
+from tests.engine.thread_lab import KEY, PATIENCE_S, in_threads, opened
+from tests.engine.workload import read_all
+
+
+@pytest.mark.parametrize("kind", ["write", "sync"])
+def test_a_failed_write_or_sync_poisons_the_log_and_nobody_hangs(tmp_path: Path, kind: str) -> None:
+    storage = HookedStorage(tmp_path)
+    with opened(tmp_path, storage=storage) as store:
+        store.append(KEY, [b"good"], create=StreamOptions())
+        armed = threading.Event()
+
+        def hook(what: str, name: str) -> None:
+            if armed.is_set() and what == kind and name.endswith(".segment"):
+                raise OSError(errno.EIO, os.strerror(errno.EIO), name)
+
+        storage.hook = hook
+        acknowledged: list[bytes] = [b"good"]
+        lock = threading.Lock()
+        answers: list[Ticket] = []
+
+        def write(number: int) -> None:
+            for n in range(10_000):
+                record = b"%d:%d" % (number, n)
+                try:
+                    store.perform(Append(KEY, [record]), PATIENCE_S)
+                except LogPoisoned as error:
+                    assert isinstance(error.__cause__, OSError)  # noqa: PT017
+                    return
+                with lock:
+                    acknowledged.append(record)
+                if number == 0 and n == 50:
+                    armed.set()
+            raise AssertionError("the log was never poisoned")
+
+        def submit() -> None:
+            try:
+                while True:
+                    tickets = store.submit([Append(KEY, [b"t"])] * 3)
+                    answers.extend(tickets)
+                    tickets[-1].wait(PATIENCE_S)
+            except LogPoisoned:
+                return
+
+        in_threads(*(lambda n=n: write(n) for n in range(4)), submit)
+        for ticket in answers:
+            assert ticket.outcome is not None or isinstance(ticket.error, LogPoisoned)
+            assert ticket.done
+        for operation in (Append(KEY, [b"x"]), CreateBucket("more"), Delete(KEY)):
+            with pytest.raises(LogPoisoned):
+                store.perform(operation, PATIENCE_S)
+        armed.clear()  # the disk is well again: a poisoned log stays poisoned all the same
+        with pytest.raises(LogPoisoned):
+            store.append(KEY, [b"x"])
+        durable = read_all(store, KEY, page_bytes=1 << 20)
+        assert set(acknowledged) <= set(durable)
+    with opened(tmp_path) as store:
+        again = read_all(store, KEY, page_bytes=1 << 20)
+        assert again[: len(durable)] == durable
+        assert set(acknowledged) <= set(again)
+        assert len(set(again) - {b"t"}) == len([r for r in again if r != b"t"])
+        store.append(KEY, [b"goes on"])
+
+
+def test_a_waiter_is_told_when_the_disk_fails_under_it(tmp_path: Path) -> None:
+    storage = HookedStorage(tmp_path)
+    with opened(tmp_path, storage=storage) as store:
+        store.create(KEY)
+        gate, held = threading.Event(), threading.Event()
+
+        def hook(kind: str, name: str) -> None:
+            if kind == "sync" and name.endswith(".segment"):
+                held.set()
+                assert gate.wait(PATIENCE_S)
+                raise OSError(errno.EIO, "failing")
+
+        storage.hook = hook
+        called: list[Ticket] = []
+        first = store.submit([Append(KEY, [b"1"])], called.append)
+        assert held.wait(PATIENCE_S)
+        second = store.submit([Append(KEY, [b"2"]), Append(KEY, [b"3"], expected_ordinal=9)],
+                              called.append)  # fmt: skip
+        gate.set()
+        for ticket in [*first, *second]:
+            with pytest.raises(LogPoisoned):
+                ticket.wait(PATIENCE_S)
+        assert called == [*first, *second]
+        assert store.read(KEY, 0).count == 0
+
+
+def test_a_full_disk_at_a_new_segment_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
+    storage = HookedStorage(tmp_path)
+    with opened(tmp_path, storage=storage) as store:
+        store.create(KEY)
+
+        def hook(kind: str, name: str) -> None:
+            if kind == "create" and ".segment" in name:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+        storage.hook = hook
+        written = 0
+        with pytest.raises(LogPoisoned, match="No space"):
+            for _ in range(1000):
+                store.append(KEY, [bytes(1000)])
+                written += 1
+        assert len(read_all(store, KEY, page_bytes=1 << 20)) == written
+    with opened(tmp_path) as store:
+        assert len(read_all(store, KEY, page_bytes=1 << 20)) in (written, written + 1)
+        store.append(KEY, [bytes(1000)] * 50)
+
+
+def test_upkeep_failing_for_want_of_space_does_not_stop_writes(tmp_path: Path) -> None:
+    storage = HookedStorage(tmp_path)
+    with opened(tmp_path, storage=storage) as store:
+        store.create(KEY)
+
+        def hook(kind: str, name: str) -> None:
+            if kind == "create" and ".segment" not in name and "MANIFEST" not in name:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+        storage.hook = hook
+        for _ in range(400):
+            store.append(KEY, [bytes(1000)])
+        storage.hook = lambda kind, name: None
+        assert store.head(KEY).tail == 400
+    with opened(tmp_path) as store:
+        assert len(read_all(store, KEY, page_bytes=1 << 20)) == 400

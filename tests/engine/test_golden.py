@@ -1,0 +1,59 @@
+"""Directories that earlier versions wrote open, and hold what they held, for ever."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import pytest
+
+import tailrace
+from tailrace import Append, Appended, Producer, Reason, Rejected, Rejection
+from tests.engine.workload import Clock, observe
+from tests.golden.make_golden import HERE, KEYS, plain
+
+ARCHIVES = sorted(HERE.glob("format-*.tar.xz"))
+
+
+def test_there_are_golden_files() -> None:
+    assert {path.name for path in ARCHIVES} >= {
+        "format-1-closed.tar.xz",
+        "format-1-crashed.tar.xz",
+    }
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, ids=lambda path: path.name.partition(".")[0])
+def test_a_golden_directory_opens(archive: Path, tmp_path: Path) -> None:
+    with tarfile.open(archive) as packed:
+        packed.extractall(tmp_path, filter="data")
+    stem = archive.name.split(".")[0].rpartition("-")[0]
+    expected = json.loads((HERE / f"{stem}-expected.json").read_text(encoding="utf-8"))
+    clock = Clock(expected.pop("now_ms"))
+    for _ in range(2):
+        with tailrace.open(tmp_path, now_ms=clock) as store:
+            seen = observe(store, KEYS)
+            assert json.loads(json.dumps(plain(seen))) == expected
+            found = store.search("golden", [("alpha", "json")])
+            assert sorted(hit.ordinal for hit in found.hits) == [0, 1, 4]
+            check_writer_state(store)
+
+
+def check_writer_state(store: tailrace.Store) -> None:
+    """Producers, sequences and closures are as they were: nothing here changes anything."""
+    key = tailrace.StreamKey("alpha", "json")
+    again = store.append(key, [b"0"], producer=Producer("p", 1, 1))
+    assert again.duplicate
+    fenced = store.perform(Append(key, [b"0"], producer=Producer("p", 0, 9)))
+    assert isinstance(fenced, Rejection)
+    assert (fenced.reason, fenced.producer_epoch) == (Reason.PRODUCER_FENCED, 1)
+    with pytest.raises(Rejected) as caught:
+        store.append(key, [b"0"], stream_seq="b")
+    assert caught.value.rejection.reason is Reason.STREAM_SEQ_REGRESSED
+    closed = tailrace.StreamKey("alpha", "closed")
+    outcome = store.perform(Append(closed, [b"0"], producer=Producer("closer", 3, 0), close=True))
+    assert isinstance(outcome, Appended)
+    assert outcome.duplicate
+    hidden = store.perform(Append(tailrace.StreamKey("alpha", "hidden"), [b"0"]))
+    assert isinstance(hidden, Rejection)
+    assert hidden.reason is Reason.STREAM_GONE

@@ -1,0 +1,126 @@
+"""``check`` finds every damage and changes nothing; ``repair`` gives up no more than it must."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+import tailrace
+from tailrace import Corrupted
+from tailrace.batch import Kind
+from tailrace.check import check
+from tailrace.native import BATCH_HEADER_BYTES, View
+from tailrace.repair import repair
+from tests.engine.crash_lab import OPTIONS, open_store
+from tests.engine.faulty_storage import DROPPED, FaultyStorage
+from tests.engine.test_bit_flips import MANY, Sample, batches, sample, segments
+from tests.engine.workload import KEYS, Clock, read_all
+
+
+def damaged(of: Sample, name: str, position: int) -> FaultyStorage:
+    image = of.disk.image(DROPPED)
+    image.damage(name, position, 0x20)
+    return image
+
+
+def all_places(of: Sample) -> list[tuple[str, int]]:
+    """A byte of each batch: of its header, or of what follows."""
+    image = of.disk.image(DROPPED)
+    dice = random.Random(11)
+    return [
+        (name, offset + dice.choice((dice.randrange(BATCH_HEADER_BYTES), dice.randrange(length))))
+        for name in segments(image)
+        for offset, length in batches(image, name)
+    ]
+
+
+def in_bucket_creation(of: Sample, name: str, position: int) -> bool:
+    content = bytes(of.disk.image(DROPPED).content(name))
+    base = int(name.split("/")[1].split(".", maxsplit=1)[0], 16) * len(content)
+    return any(
+        ref.kind == Kind.CREATE_BUCKET and ref.offset <= position < ref.offset + ref.length
+        for ref in View(memoryview(content)).scan(4096, base)
+    )
+
+
+def test_check_of_a_sound_store_finds_nothing() -> None:
+    for closed in (True, False):
+        image = sample(closed).disk.image(DROPPED)
+        steps = image.steps
+        report = check("/nowhere", storage=image)
+        assert report.ok
+        assert report.damages == []
+        assert report.derived_damages == []
+        assert report.segments == len(segments(image))
+        assert image.steps == steps, "check changed something"
+
+
+def test_check_finds_a_flipped_bit_wherever_it_is() -> None:
+    of = sample(True)
+    for name, position in random.Random(12).sample(all_places(of), 40 * MANY):
+        image = damaged(of, name, position)
+        report = check("/nowhere", storage=image)
+        assert not report.ok
+        (damage,) = report.damages
+        base = int(name.split("/")[1].split(".")[0], 16) * OPTIONS.segment_bytes
+        assert damage.file == name
+        assert damage.position <= base + position < damage.position + damage.length + 8
+
+
+def test_a_repaired_store_opens_and_other_streams_lost_nothing() -> None:
+    of = sample(False, checkpoints=False)
+    repaired = 0
+    # Without a bucket's creation nothing in it can stand.
+    places = [place for place in all_places(of) if not in_bucket_creation(of, *place)]
+    for name, position in random.Random(13).sample(places, min(len(places), 80 * MANY)):
+        image = damaged(of, name, position)
+        try:
+            open_store(image.image(DROPPED), Clock(of.now_ms))
+            continue
+        except Corrupted:
+            repaired += 1
+        try:
+            verify_repair(of, image)
+        except BaseException as error:
+            error.add_note(f"bit flipped in byte {position} of {name}")
+            raise
+    assert repaired > 5
+
+
+def verify_repair(of: Sample, image: FaultyStorage) -> None:
+    report = repair("/nowhere", storage=image)
+    assert report.lost
+    assert len(report.saved) == len(report.lost)
+    image = image.image(DROPPED)
+    assert all(saved in image.names() for saved in report.saved)
+    store = open_store(image, Clock(of.now_ms))
+    hurt = 0
+    for key in KEYS:
+        wanted = of.wanted.get(key)
+        try:
+            found = read_all(store, key)
+        except (Corrupted, tailrace.Rejected):
+            hurt += wanted is not None and wanted != "gone"
+            continue
+        if wanted is None or wanted == "gone":
+            hurt += 1  # its deletion was what was lost
+        elif found != wanted["records"]:
+            hurt += 1
+            assert found == wanted["records"][: len(found)], "a stream keeps what was before"
+    # The damaged batch's stream, and forks of it.
+    assert hurt <= 4
+    outcome = store.perform(tailrace.CreateBucket("after-repair"), 60)
+    assert not isinstance(outcome, tailrace.Rejection)
+    store.close()
+    again = open_store(image.image(DROPPED), Clock(of.now_ms))
+    assert again.bucket("after-repair").streams == 0
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_repair_of_a_sound_store_changes_nothing(closed: bool) -> None:
+    image = sample(closed).disk.image(DROPPED)
+    steps = image.steps
+    report = repair("/nowhere", storage=image)
+    assert (report.lost, report.saved) == ([], [])
+    assert image.steps == steps
