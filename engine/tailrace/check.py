@@ -69,15 +69,23 @@ def check(directory: str | os.PathLike[str], *, storage: Storage | None = None) 
 
     Raises Corrupted if the manifest itself cannot be read, UnsupportedFormat, OSError.
     """
-    storage = storage or OsStorage(directory)
-    storage.lock()
+    storage = open_for_tools(directory, storage)
     try:
         return check_storage(storage)
     finally:
         storage.close()
 
 
-def check_storage(storage: Storage) -> CheckReport:
+def open_for_tools(directory: str | os.PathLike[str], storage: Storage | None) -> Storage:
+    """A store's storage, locked. Leaves a directory that is no store as it is."""
+    storage = storage or OsStorage(directory, create=False)
+    read_existing_manifest(storage)
+    storage.lock()
+    return storage
+
+
+def read_existing_manifest(storage: Storage) -> Manifest:
+    """The manifest; Corrupted if there is none."""
     manifest = read_manifest(storage)
     if manifest is None:
         raise Corrupted(
@@ -85,6 +93,11 @@ def check_storage(storage: Storage) -> CheckReport:
             file=filenames.MANIFEST,
             position=0,
         )
+    return manifest
+
+
+def check_storage(storage: Storage) -> CheckReport:
+    manifest = read_existing_manifest(storage)
     report = CheckReport()
     catalog = _check_checkpoints(storage, manifest, report)
     known_durable = max(manifest.checkpoints, default=0)

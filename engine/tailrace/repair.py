@@ -15,13 +15,11 @@ from dataclasses import dataclass, field
 from tailrace import filenames
 from tailrace.batch import HEADER_BYTES, Batch, Kind, decode_batch, encode_batch
 from tailrace.catalog import BadBatch, apply
-from tailrace.check import Damage, Gap, walk
-from tailrace.errors import Corrupted
-from tailrace.manifest import read_manifest
+from tailrace.check import Damage, Gap, open_for_tools, read_existing_manifest, walk
 from tailrace.native import seal_batches
 from tailrace.recovery import load_checkpoint
 from tailrace.segment import Segment, open_segment
-from tailrace.storage import OsStorage, Storage, replace_file
+from tailrace.storage import Storage, replace_file
 
 
 @dataclass
@@ -38,8 +36,7 @@ def repair(directory: str | os.PathLike[str], *, storage: Storage | None = None)
     Raises Corrupted where nothing can be done: the manifest, a whole segment, or every
     checkpoint is gone; restore those from a backup.
     """
-    storage = storage or OsStorage(directory)
-    storage.lock()
+    storage = open_for_tools(directory, storage)
     try:
         return _Repair(storage).run()
     finally:
@@ -48,9 +45,7 @@ def repair(directory: str | os.PathLike[str], *, storage: Storage | None = None)
 
 class _Repair:
     def __init__(self, storage: Storage) -> None:
-        manifest = read_manifest(storage)
-        if manifest is None:
-            raise Corrupted("there is no manifest", file=filenames.MANIFEST, position=0)
+        manifest = read_existing_manifest(storage)
         self._storage = storage
         self._manifest = manifest
         self._catalog, self._checkpoint = load_checkpoint(storage, manifest)

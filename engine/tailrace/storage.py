@@ -149,10 +149,14 @@ class OsFile:
 class OsStorage:
     """:class:`Storage` on a directory of the file system."""
 
-    def __init__(self, directory: str | os.PathLike[str]) -> None:
+    def __init__(self, directory: str | os.PathLike[str], *, create: bool = True) -> None:
+        """Without ``create`` a missing directory is a FileNotFoundError."""
         self._root = os.fspath(directory)
         self._lock_descriptor: int | None = None
-        os.makedirs(self._root, mode=0o750, exist_ok=True)
+        if create:
+            os.makedirs(self._root, mode=0o750, exist_ok=True)
+        elif not os.path.isdir(self._root):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._root)
 
     def _path(self, name: str) -> str:
         return os.path.join(self._root, name) if name else self._root
