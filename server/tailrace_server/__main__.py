@@ -1,0 +1,8 @@
+"""``python -m tailrace_server``: the same as the command ``tailrace``."""
+
+from __future__ import annotations
+
+from tailrace_server.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,352 @@
+"""The service as a Quart-Trio application, for Hypercorn or another ASGI server on Trio.
+
+It is a Quart application for its life cycle and for mounting, but a request never meets
+Quart's routing: that would decode ``%2F``, answer 404, 405 and OPTIONS by itself in HTML,
+and put a content type on a 204. Each connection class below speaks ASGI and hands the raw
+path to the service.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import time
+from collections.abc import Iterable, Sequence
+from math import inf
+from pathlib import Path
+from typing import Any, Final, cast
+from urllib.parse import quote
+
+import structlog
+import trio
+from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
+from quart_trio import QuartTrio
+
+import tailrace
+from tailrace_server.config import ServiceConfig
+from tailrace_server.front import (
+    CONTENT_LENGTH,
+    HALF_CLOSE_GRACE_S,
+    SAFE_METHODS,
+    FrontLimits,
+    Handler,
+    Refusal,
+    body_too_large,
+    coding_in_http_10,
+    handle_safely,
+    has_body,
+    no_websocket,
+    refuse_host,
+    split_target,
+    unknown_version,
+    whole_length,
+)
+from tailrace_server.keys import KeyRing
+from tailrace_server.live import LiveResponse
+from tailrace_server.protocol.message import HeaderList, Request, Response
+from tailrace_server.service import Service
+
+_VERSIONS: Final = frozenset({"1.0", "1.1", "2", "3"})
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_JOIN_BYTES_MAX: Final = 64 * 1024
+_DRAIN_S: Final = 4.0
+"""Quart cancels what is left 5 s after the shutdown message."""
+
+_log = structlog.get_logger("tailrace.front")
+_access = structlog.get_logger("tailrace.access")
+
+
+class TailraceApp(QuartTrio):
+    """The application. ``service`` is None until the store of a mounted one is open."""
+
+    def __init__(self, service: Handler | None, limits: FrontLimits, access_log: bool) -> None:
+        super().__init__(__name__, static_folder=None)
+        self.service = service
+        self.limits = limits
+        self.access_log = access_log
+        self.asgi_http_class = cast(Any, HttpConnection)
+        self.asgi_websocket_class = cast(Any, WebSocketRefusal)
+
+
+def create_app(
+    service: Handler, *, limits: FrontLimits | None = None, access_log: bool = False
+) -> TailraceApp:
+    """An application over a service that the caller runs, drains and closes."""
+    return TailraceApp(service, limits or FrontLimits(), access_log)
+
+
+def mount_app(
+    data_dir: str | Path,
+    *,
+    api_keys: Sequence[str] = (),
+    config: ServiceConfig | None = None,
+    limits: FrontLimits | None = None,
+    access_log: bool = False,
+) -> TailraceApp:
+    """An application that opens ``data_dir`` when its ASGI server starts and closes it at the end.
+
+    For ``hypercorn --worker-class trio``, alone or mounted at a prefix; the server must send
+    lifespan messages. One process only: the data directory is locked. Without ``api_keys``
+    every request is served, so something in front must decide who may come in.
+    """
+    app = TailraceApp(None, limits or FrontLimits(), access_log)
+    store: tailrace.Store | None = None
+    service: Service | None = None
+    running = trio.CancelScope()
+
+    async def start() -> None:
+        nonlocal store, service
+        store = await trio.to_thread.run_sync(tailrace.open, data_dir)
+        service = Service(store, config or ServiceConfig(), KeyRing(api_keys))
+
+        async def run(*, task_status: trio.TaskStatus[None]) -> None:
+            with running:
+                await service.run(task_status=task_status)
+
+        await app.nursery.start(run)
+        app.service = service
+
+    async def stop() -> None:
+        if service is not None:
+            with trio.move_on_after(_DRAIN_S, shield=True):
+                await service.drain()
+        running.cancel()
+        if store is not None:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(store.close)
+
+    app.before_serving(start)
+    app.after_serving(stop)
+    return app
+
+
+class HttpConnection:
+    """One HTTP request on ASGI."""
+
+    def __init__(self, app: TailraceApp, scope: dict[str, Any]) -> None:
+        self._app = app
+        self._scope = scope
+        self._client_left = False
+        self._live = False
+        self._waiting = False
+        self._handling = trio.CancelScope()
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        started = time.perf_counter()
+        method = str(self._scope["method"])
+        head = self._head()
+        if isinstance(head, Refusal):
+            sent = await self._send(method, head.response(), send)
+            await self._end_early(receive, send)
+            status = head.status
+        elif (early := self._early_answer(head)) is not None:
+            sent = await self._send(method, early, send)
+            await self._end_early(receive, send)
+            status = early.status
+        else:
+            body = await self._read_body(receive)
+            if body is None:
+                return  # the client left in the middle of its request
+            if isinstance(body, Refusal):
+                sent = await self._send(method, body.response(), send)
+                await self._end_early(receive, send)
+                status = body.status
+            else:
+                request = dataclasses.replace(head, body=body)
+                status, sent = await self._answer(request, receive, send)
+        if self._app.access_log:
+            client = self._scope.get("client")
+            _access.info(
+                "request",
+                method=method,
+                path=(self._scope.get("raw_path") or b"").decode("latin-1"),
+                status=status,
+                bytes=sent,
+                ms=round((time.perf_counter() - started) * 1000, 2),
+                client=client[0] if client else None,
+            )
+
+    def _head(self) -> Request | Refusal:
+        scope, limits = self._scope, self._app.limits
+        if self._app.service is None:
+            return Refusal(503, "the store is not open yet", retry_after_s=1)
+        headers: HeaderList = tuple(
+            (name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t"))
+            for name, value in scope["headers"]
+        )
+        if scope["http_version"] not in _VERSIONS:
+            return unknown_version()
+        if any(_CONTROL.search(value) for _, value in headers):
+            return Refusal(400, "malformed HTTP: a control character in a header field")
+        if len(headers) > limits.head_fields_max:
+            return Refusal(431, f"more than {limits.head_fields_max} request header fields")
+        if sum(len(name) + len(value) + 4 for name, value in headers) > limits.head_bytes_max:
+            return Refusal(431, f"the request head is larger than {limits.head_bytes_max} bytes")
+        hosts = [value for name, value in headers if name == "host"]
+        refused = refuse_host(hosts, required=scope["http_version"] == "1.1")
+        if refused is not None:
+            return refused
+        if scope["http_version"] == "1.0" and any(n == "transfer-encoding" for n, _ in headers):
+            return coding_in_http_10()
+        query = scope["query_string"].decode("latin-1")
+        target = _raw_path(scope) + (f"?{query}" if query else "")
+        place = split_target(scope["method"], target, limits)
+        if isinstance(place, Refusal):
+            return place
+        return Request(scope["method"], place[0], place[1], headers, b"", scope["scheme"])
+
+    def _early_answer(self, head: Request) -> Response | None:
+        """An answer that needs no body, so that a body is not waited for in vain."""
+        length = head.header(CONTENT_LENGTH)
+        limits = self._app.limits
+        if length is not None and length.isdecimal() and int(length) > limits.body_bytes_max:
+            return body_too_large(limits).response()
+        if length in (None, "0") and head.header("transfer-encoding") is None:
+            return None
+        return self._service().check_head(head)
+
+    async def _read_body(self, receive: ASGIReceiveCallable) -> bytes | Refusal | None:
+        limits = self._app.limits
+        pieces: list[bytes] = []
+        length = 0
+        start = trio.current_time()
+        with trio.move_on_after(limits.body_timeout_s) as timeout:
+            while True:
+                message = cast(dict[str, Any], await receive())
+                if message["type"] == "http.disconnect":
+                    return None
+                piece = message.get("body", b"")
+                if piece:
+                    pieces.append(piece)
+                    length += len(piece)
+                    if length > limits.body_bytes_max:
+                        return body_too_large(limits)
+                    earned = length / limits.body_bytes_per_s_min
+                    timeout.deadline = start + limits.body_timeout_s + earned
+                if not message.get("more_body", False):
+                    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        return Refusal(408, "the request body did not arrive in time")
+
+    async def _answer(
+        self, request: Request, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> tuple[int, int]:
+        """Handle and answer; (status, body bytes sent). Ends early if the client leaves."""
+        status = 499  # what the log shows for a client that did not wait
+        sent = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._notice_leaving, request, receive)
+            with self._handling:
+                self._waiting = True
+                response = await handle_safely(self._service(), request)
+                self._waiting = False
+                self._handling.deadline = inf
+                status = response.status
+                if isinstance(response, LiveResponse):
+                    sent = await self._send_live(request, response, send)
+                else:
+                    sent = await self._send(request.method, response, send)
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+            nursery.cancel_scope.cancel()
+        return status, sent
+
+    async def _notice_leaving(self, request: Request, receive: ASGIReceiveCallable) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                break
+        self._client_left = True
+        if self._live:
+            self._handling.cancel()
+        elif self._waiting and request.method in SAFE_METHODS:
+            self._handling.deadline = trio.current_time() + HALF_CLOSE_GRACE_S
+
+    async def _send_live(
+        self, request: Request, response: LiveResponse, send: ASGISendCallable
+    ) -> int:
+        await send(_start(response.status, response.headers, None))
+        sent = 0
+
+        async def send_data(data: bytes) -> None:
+            nonlocal sent
+            if data:
+                # HTTP/2 can be held up by its window while the socket is free.
+                with trio.move_on_after(self._app.limits.send_timeout_s) as patience:
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                if patience.cancelled_caught:
+                    self._handling.cancel()
+                    await trio.lowlevel.checkpoint()
+                sent += len(data)
+
+        if has_body(request.method, response.status):
+            self._live = True
+            if self._client_left:
+                self._handling.cancel()
+            await response.run(send_data)
+            self._live = False
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        return sent
+
+    async def _send(self, method: str, response: Response, send: ASGISendCallable) -> int:
+        """Send everything but the end of the response."""
+        length = whole_length(response, method)
+        await send(_start(response.status, response.headers, length))
+        if not length or not has_body(method, response.status):
+            return 0
+        pieces: Iterable[bytes | bytearray | memoryview] = response.body
+        if length <= _JOIN_BYTES_MAX:
+            pieces = (b"".join(response.body),)
+        for piece in pieces:
+            await send({"type": "http.response.body", "body": bytes(piece), "more_body": True})
+        return length
+
+    async def _end_early(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        """Take what the client still sends for a moment: closing at once could reset the answer."""
+        with trio.move_on_after(self._app.limits.linger_s):
+            while True:
+                message = cast(dict[str, Any], await receive())
+                if message["type"] == "http.disconnect" or not message.get("more_body", False):
+                    break
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _service(self) -> Handler:
+        service = self._app.service
+        assert service is not None  # _head() refused the request otherwise
+        return service
+
+
+class WebSocketRefusal:
+    """Answers a WebSocket handshake: there is none here, tailing is SSE or long-poll."""
+
+    def __init__(self, app: TailraceApp, scope: dict[str, Any]) -> None:
+        self._scope = scope
+
+    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        await receive()  # websocket.connect
+        if "websocket.http.response" not in (self._scope.get("extensions") or {}):
+            await send({"type": "websocket.close", "code": 1000, "reason": None})
+            return
+        response = no_websocket().response()
+        start = _start(response.status, response.headers, whole_length(response, "GET"))
+        start["type"] = "websocket.http.response.start"
+        await send(start)
+        body = b"".join(response.body)
+        await send(
+            cast(Any, {"type": "websocket.http.response.body", "body": body, "more_body": False})
+        )
+
+
+def _start(status: int, headers: HeaderList, length: int | None) -> Any:
+    fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+    if length is not None:
+        fields.append((CONTENT_LENGTH.encode(), b"%d" % length))
+    return {"type": "http.response.start", "status": status, "headers": fields}
+
+
+def _raw_path(scope: dict[str, Any]) -> str:
+    """The path as it was sent, below the prefix that the application is mounted at."""
+    raw = scope.get("raw_path")
+    path = raw.decode("latin-1") if raw is not None else quote(scope["path"])
+    prefix = quote((scope.get("root_path") or "").rstrip("/"))
+    if prefix and path.startswith(prefix):
+        path = path[len(prefix) :] or "/"
+    return path

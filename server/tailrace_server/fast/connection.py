@@ -1,0 +1,363 @@
+"""One connection of the fast front: requests in, answers out, in order.
+
+One Trio task, one cancel scope. Everything that ends a connection early (a deadline, the
+client leaving, a drain, a client that stopped taking its answer) cancels that scope and
+says why; the handler that was waiting is cancelled with it, which ends its wait and
+nothing else. Deadlines are plain numbers that the listener's sweeper looks at, so that a
+request pays for none of its timeouts.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from enum import Enum, auto
+from math import inf
+from typing import TYPE_CHECKING, Final
+
+import structlog
+import trio
+
+from tailrace_server.fast import writer
+from tailrace_server.fast.parser import Message, RequestParser
+from tailrace_server.front import (
+    HALF_CLOSE_GRACE_S,
+    SAFE_METHODS,
+    FrontLimits,
+    Refusal,
+    handle_safely,
+    has_body,
+)
+from tailrace_server.live import LiveResponse
+from tailrace_server.protocol.message import Request, Response
+
+if TYPE_CHECKING:
+    from tailrace_server.fast.listener import Shared
+
+_RECEIVE_BYTES: Final = 64 * 1024
+_JOIN_BYTES_MAX: Final = 64 * 1024
+"""Up to here a copy into one buffer is cheaper than a gathered write."""
+_GATHER_PIECES_MAX: Final = 512  # Linux allows 1,024 (IOV_MAX)
+_STEPS_BETWEEN_YIELDS: Final = 16
+"""Receives and answers that may happen without a wait before other connections get their turn."""
+
+_log = structlog.get_logger("tailrace.front")
+
+
+class End(Enum):
+    """Why a connection's scope was cancelled."""
+
+    IDLE = auto()
+    HEAD_LATE = auto()
+    BODY_LATE = auto()
+    SEND_STALLED = auto()
+    CLIENT_LEFT = auto()
+    DRAINED = auto()
+
+
+_LATE: Final = {
+    End.HEAD_LATE: Refusal(408, "the request head did not arrive in time"),
+    End.BODY_LATE: Refusal(408, "the request body did not arrive in time"),
+}
+
+
+class Connection:
+    """Serves one accepted, non-blocking socket until either side ends it."""
+
+    __slots__ = (
+        "_body_started",
+        "_broken",
+        "_deadline_means",
+        "_end",
+        "_half_closed",
+        "_handling",
+        "_limits",
+        "_live",
+        "_parser",
+        "_peer",
+        "_safe",
+        "_scope",
+        "_shared",
+        "_socket",
+        "_steps",
+        "deadline",
+    )
+
+    def __init__(self, sock: socket.socket, peer: str, shared: Shared) -> None:
+        self._socket = sock
+        self._peer = peer
+        self._shared = shared
+        self._limits: FrontLimits = shared.limits
+        self._parser = RequestParser(shared.limits)
+        self._scope = trio.CancelScope()
+        self._end: End | None = None
+        self.deadline = inf
+        """Trio time after which :meth:`expire` is to be called."""
+        self._deadline_means = End.IDLE
+        self._handling = False
+        self._safe = False
+        self._live = False
+        self._half_closed = False
+        self._broken = False
+        self._body_started = 0.0
+        self._steps = 0
+
+    async def run(self) -> None:
+        """Serve, then close the socket. Raises nothing but Trio's own cancellation."""
+        descriptor = self._socket.fileno()
+        try:
+            self._shared.watch.add(descriptor, self._peer_left)
+            with self._scope:
+                await self._serve()
+            late = _LATE.get(self._end) if self._end is not None else None
+            if late is not None:
+                await self._refuse(late)
+        except OSError:
+            pass  # the client reset the connection; nobody is left to tell
+        except Exception:
+            _log.exception("connection failed", client=self._peer)
+        finally:
+            self._shared.watch.remove(descriptor)
+            self._socket.close()
+
+    # -- what others tell it; all in the Trio thread
+
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self._cancel(self._deadline_means)
+
+    def drain(self) -> None:
+        """End now if no request has begun; otherwise after the answer in progress."""
+        if self._deadline_means is End.IDLE and self.deadline < inf:
+            self._cancel(End.DRAINED)
+
+    def _peer_left(self, broken: bool) -> None:
+        self._half_closed = True
+        self._broken = self._broken or broken
+        if self._handling or self._live:
+            self._abandon()
+
+    def _abandon(self) -> None:
+        """The client left while a handler works for it. See :data:`HALF_CLOSE_GRACE_S`.
+
+        An unsafe request whose sender may still read goes on: its wait is a disk sync.
+        """
+        if self._broken or self._live:
+            self._cancel(End.CLIENT_LEFT)
+        elif self._safe:
+            self._end = End.CLIENT_LEFT
+            self._scope.deadline = trio.current_time() + HALF_CLOSE_GRACE_S
+
+    def _cancel(self, end: End) -> None:
+        if not self._scope.cancel_called:
+            self._end = end
+            self._scope.cancel()
+
+    # -- serving
+
+    async def _serve(self) -> None:
+        parser = self._parser
+        self._await_request()
+        while True:
+            event = parser.next_event()
+            if event is None:
+                if parser.in_body and not await self._admit_body():
+                    return
+                data = await self._receive()
+                if not data:
+                    return  # the client left, between requests or in the middle of one
+                was_in_message, was_in_body = parser.in_message, parser.in_body
+                parser.feed(data)
+                self._set_read_deadline(was_in_message, was_in_body)
+                continue
+            self.deadline = inf
+            if self._scope.cancel_called:
+                return  # its time was up before it was complete
+            if isinstance(event, Refusal):
+                await self._refuse(event)
+                return
+            if not await self._answer(event):
+                if self._has_unread():
+                    await self._linger()
+                return
+            self._await_request()
+
+    def _await_request(self) -> None:
+        if self._parser.in_message:
+            self._set_read_deadline(False, False)
+        else:
+            self._deadline_means = End.IDLE
+            self.deadline = trio.current_time() + self._limits.idle_timeout_s
+
+    def _set_read_deadline(self, was_in_message: bool, was_in_body: bool) -> None:
+        """Deadlines count from the begin of a head or a body; only body bytes buy more time."""
+        parser, limits = self._parser, self._limits
+        if not parser.in_message:
+            return
+        now = trio.current_time()
+        if parser.in_body:
+            if not was_in_body:
+                self._body_started = now
+            self._deadline_means = End.BODY_LATE
+            earned = parser.body_bytes / limits.body_bytes_per_s_min
+            self.deadline = self._body_started + limits.body_timeout_s + earned
+        elif not was_in_message:
+            self._deadline_means = End.HEAD_LATE
+            self.deadline = now + limits.head_timeout_s
+
+    async def _admit_body(self) -> bool:
+        """Look at a head whose body is still to come: refuse it early, or ask for the body."""
+        parser = self._parser
+        if not parser.head_admitted:
+            parser.head_admitted = True
+            request = parser.pending_head()
+            refusal = self._shared.service.check_head(request)
+            if refusal is not None:
+                self.deadline = inf
+                await self._send_response(request.method, refusal, close=True, http_10=False)
+                await self._linger()
+                return False
+        if parser.expects_continue:
+            parser.expects_continue = False
+            await self._send(writer.CONTINUE)
+        return True
+
+    async def _receive(self) -> bytes:
+        await self._take_turn()
+        while True:
+            try:
+                return self._socket.recv(_RECEIVE_BYTES)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self._socket)
+
+    async def _answer(self, message: Message) -> bool:
+        """Handle one request and send its answer. False: the connection ends with it."""
+        request = message.request
+        started = time.perf_counter() if self._shared.access_log else 0.0
+        await self._take_turn()
+        self._safe = request.method in SAFE_METHODS
+        self._handling = True
+        if self._half_closed:
+            self._abandon()
+        response = await handle_safely(self._shared.service, request)
+        self._handling = False
+        if self._end is not None:  # the grace of a client that half closed was running
+            self._end = None
+            self._scope.deadline = inf
+        close = not message.keep_alive or self._shared.draining
+        if isinstance(response, LiveResponse):
+            sent = await self._send_live(request, response, close, message.http_10)
+            close = close or message.http_10 or self._shared.draining
+        else:
+            sent = await self._send_response(
+                request.method, response, close=close, http_10=message.http_10
+            )
+        if self._shared.access_log:
+            self._shared.log_request(request, response.status, sent, started, self._peer)
+        return not close
+
+    async def _take_turn(self) -> None:
+        """Now and then let others run, however busy this client keeps us."""
+        self._steps += 1
+        if self._steps % _STEPS_BETWEEN_YIELDS == 0:
+            await trio.lowlevel.checkpoint()
+
+    async def _send_response(
+        self, method: str, response: Response, *, close: bool, http_10: bool
+    ) -> int:
+        """Send a whole response; the number of its body bytes that went out."""
+        try:
+            head, body, length = writer.whole(response, method, close=close, http_10=http_10)
+        except writer.InvalidHeader:
+            _log.exception("invalid response")
+            response = Refusal(500, "the answer could not be sent").response()
+            head, body, length = writer.whole(response, method, close=close, http_10=http_10)
+        if not body:
+            await self._send(head)
+        elif len(head) + length <= _JOIN_BYTES_MAX:
+            await self._send(b"".join((head, *body)))
+        else:
+            await self._send_gathered([head, *body])
+        return length
+
+    async def _send_live(
+        self, request: Request, response: LiveResponse, close: bool, http_10: bool
+    ) -> int:
+        """Send what the service produces until it ends; the number of its bytes."""
+        head = writer.live_head(response.status, response.headers, close=close, http_10=http_10)
+        await self._send(head)
+        if not has_body(request.method, response.status):
+            return 0
+        sent = 0
+
+        async def send(data: bytes) -> None:
+            nonlocal sent
+            if not data:
+                return  # an empty chunk would end the response
+            try:
+                await self._send(data if http_10 else writer.chunk(data))
+            except OSError:
+                self._cancel(End.CLIENT_LEFT)
+                await trio.lowlevel.checkpoint()
+            sent += len(data)
+
+        self._live = True
+        if self._half_closed:
+            self._abandon()
+        await response.run(send)
+        self._live = False
+        if not http_10:
+            await self._send(writer.LAST_CHUNK)
+        return sent
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        self.deadline = inf
+        if self._shared.access_log:
+            self._shared.log_refusal(refusal, self._peer)
+        with trio.move_on_after(self._limits.linger_s):
+            await self._send_response("GET", refusal.response(), close=True, http_10=False)
+        await self._linger()
+
+    def _has_unread(self) -> bool:
+        try:
+            return bool(self._socket.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return False
+
+    async def _linger(self) -> None:
+        """Let the client read the answer: closing with unread input would reset it away."""
+        self.deadline = inf
+        self._socket.shutdown(socket.SHUT_WR)
+        with trio.move_on_after(self._limits.linger_s):
+            while await self._receive():
+                pass
+
+    async def _send(self, data: bytes) -> None:
+        """Send all of ``data``; only this connection waits for a slow client."""
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            await self._send_gathered([memoryview(data)[sent:]])
+
+    async def _send_gathered(self, pieces: list[bytes | bytearray | memoryview]) -> None:
+        """Send all pieces without joining them."""
+        views = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
+        views.reverse()
+        before = self.deadline, self._deadline_means
+        while views:
+            try:
+                sent = self._socket.sendmsg(views[: -_GATHER_PIECES_MAX - 1 : -1])
+            except BlockingIOError:
+                self._deadline_means = End.SEND_STALLED
+                self.deadline = trio.current_time() + self._limits.send_timeout_s
+                await trio.lowlevel.wait_writable(self._socket)
+                continue
+            while sent:
+                first = views.pop()
+                if sent < len(first):
+                    views.append(first[sent:])
+                    break
+                sent -= len(first)
+        self.deadline, self._deadline_means = before

@@ -1,0 +1,98 @@
+"""Responses into bytes: one string for the head, one join, one send. Sans-IO."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Final
+
+from tailrace_server.front import has_body, whole_length
+from tailrace_server.protocol.headers import CONTENT_LENGTH
+from tailrace_server.protocol.message import Response
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+LAST_CHUNK: Final = b"0\r\n\r\n"
+
+_STATUS_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
+}
+
+
+class InvalidHeader(ValueError):
+    """A header field holds a line break or a byte that cannot be sent: an error of ours."""
+
+
+class _Clock:
+    """The Date field, formatted once a second."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._line = ""
+
+    def date_line(self) -> str:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._line = f"Date: {formatdate(second, usegmt=True)}\r\n"
+        return self._line
+
+
+_clock: Final = _Clock()
+
+
+def head(
+    status: int, headers: Iterable[tuple[str, str]], framing: str, *, close: bool, http_10: bool
+) -> bytes:
+    """The response head. ``framing`` is a whole header line, or empty.
+
+    ``http_10``: the client speaks HTTP/1.0, which must be told that its connection stays.
+    Raises :class:`InvalidHeader` rather than let a value become a line of its own.
+    """
+    lines = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} Unknown\r\n"]
+    lines += [f"{name}: {value}\r\n" for name, value in headers]
+    breaks = len(lines) + 2
+    lines.append(_clock.date_line())
+    if framing:
+        lines.append(framing)
+        breaks += 1
+    if close:
+        lines.append("Connection: close\r\n")
+        breaks += 1
+    elif http_10:
+        lines.append("Connection: keep-alive\r\n")
+        breaks += 1
+    lines.append("\r\n")
+    text = "".join(lines)
+    if text.count("\n") != breaks or text.count("\r") != breaks or "\0" in text:
+        raise InvalidHeader("a response header field holds a line break")
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise InvalidHeader(f"a response header field cannot be sent: {error}") from None
+
+
+def whole(
+    response: Response, method: str, *, close: bool, http_10: bool
+) -> tuple[bytes, tuple[bytes | bytearray | memoryview, ...], int]:
+    """A response as its head, the body pieces to send after it, and their length."""
+    length = whole_length(response, method)
+    framing = "" if length is None else f"{CONTENT_LENGTH}: {length}\r\n"
+    start = head(response.status, response.headers, framing, close=close, http_10=http_10)
+    if not length or not has_body(method, response.status):
+        return start, (), 0
+    return start, response.body, length
+
+
+def live_head(
+    status: int, headers: Iterable[tuple[str, str]], *, close: bool, http_10: bool
+) -> bytes:
+    """The head of a response whose end is not known: chunked, or ended by closing for HTTP/1.0."""
+    if http_10:
+        return head(status, headers, "", close=True, http_10=True)
+    return head(status, headers, "Transfer-Encoding: chunked\r\n", close=close, http_10=False)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)

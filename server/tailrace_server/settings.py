@@ -1,0 +1,103 @@
+"""What ``tailrace serve`` was told, checked before anything is opened."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, Literal
+
+from tailrace_server.config import ServiceConfig
+from tailrace_server.front import FrontLimits
+from tailrace_server.keys import Key, KeyFileError, KeyRing, load_keys
+from tailrace_server.logs import LogFormat, LogLevel
+
+DEFAULT_HOST: Final = "127.0.0.1"
+DEFAULT_PORT: Final = 4437
+DEFAULT_DATA_DIR: Final = "./tailrace-data"
+DEFAULT_GRACE_S: Final = 10.0
+
+FrontName = Literal["fast", "hypercorn"]
+Address = tuple[socket.AddressFamily, str, int]
+
+
+class SettingsError(Exception):
+    """Settings that cannot be served; the message says what to change."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything a server needs to know before it starts.
+
+    grace_s: how long a stop waits for answers in progress.
+    """
+
+    data_dir: Path = Path(DEFAULT_DATA_DIR)
+    host: str = DEFAULT_HOST
+    port: int = DEFAULT_PORT
+    front: FrontName = "fast"
+    api_keys: tuple[str, ...] = ()
+    keys_file: Path | None = None
+    certfile: Path | None = None
+    keyfile: Path | None = None
+    log_format: LogFormat = "console"
+    log_level: LogLevel = "info"
+    access_log: bool = False
+    grace_s: float = DEFAULT_GRACE_S
+    limits: FrontLimits = field(default_factory=FrontLimits)
+    service: ServiceConfig = field(default_factory=ServiceConfig)
+
+    def check(self) -> None:
+        """Raise :class:`SettingsError` for settings that contradict each other."""
+        if (self.certfile is None) != (self.keyfile is None):
+            raise SettingsError("--certfile and --keyfile go together: give both, or neither")
+        if self.certfile is not None and self.front != "hypercorn":
+            raise SettingsError(
+                "TLS is served by the hypercorn front only: add --front hypercorn, "
+                "or drop --certfile and --keyfile"
+            )
+
+    def keys(self) -> list[Key | str]:
+        """The keys given and those of the file. :class:`SettingsError` if one is unusable."""
+        keys: list[Key | str] = list(dict.fromkeys(self.api_keys))
+        try:
+            if self.keys_file is not None:
+                from_file = load_keys(self.keys_file)
+                if not from_file:
+                    raise SettingsError(f"{self.keys_file} holds no key")
+                keys += from_file
+            KeyRing(keys)
+        except KeyFileError as error:
+            raise SettingsError(f"unusable API key: {error}") from None
+        except UnicodeDecodeError:
+            raise SettingsError(f"{self.keys_file} is not UTF-8 text") from None
+        except OSError as error:
+            raise SettingsError(f"cannot read {self.keys_file}: {error.strerror}") from None
+        return keys
+
+    def addresses(self) -> list[Address]:
+        """The addresses that ``host`` means. :class:`SettingsError` if it means none."""
+        try:
+            found = socket.getaddrinfo(
+                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except (socket.gaierror, UnicodeError) as error:
+            reason = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
+            raise SettingsError(f"cannot resolve --host {self.host}: {reason}") from None
+        return list(
+            dict.fromkeys((family, str(place[0]), self.port) for family, *_, place in found)
+        )
+
+    def refuse_exposure(self, addresses: Sequence[Address], keys: Sequence[Key | str]) -> None:
+        """Without a key nobody but this machine may connect."""
+        if keys:
+            return
+        for _, host, _ in addresses:
+            if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+                raise SettingsError(
+                    f"refusing to listen on {host} without an API key: anyone who reaches it "
+                    "could read, write and delete everything. Give --api-key KEY (or "
+                    f"TAILRACE_API_KEY, or --keys-file), or listen on --host {DEFAULT_HOST}"
+                )
