@@ -1,0 +1,226 @@
+"""What the tests of the fronts share: a service double, a running front, a raw HTTP client."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import parse_qs
+
+import trio
+
+from tailrace_server.fast.listener import FastFront
+from tailrace_server.front import FrontLimits
+from tailrace_server.hypercorn_front import HypercornFront
+from tailrace_server.live import LiveResponse
+from tailrace_server.protocol.message import Request, Response
+
+FRONTS = ("fast", "hypercorn")
+PATIENCE_S = 10.0
+"""Far longer than anything here takes; reaching it is a failure."""
+
+
+class ServiceDouble:
+    """Answers that show what a front passed on, and waits that show when they were cancelled."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.readers = 0
+        self.waiting = 0
+        self.finished: list[str] = []
+        self.release = trio.Event()
+
+    async def handle(self, request: Request) -> Response | LiveResponse:
+        self.requests.append(request)
+        if request.path == "/none":
+            return Response(204, (("Stream-Next-Offset", "00000001"),))
+        if request.path == "/same":
+            return Response(304, (("ETag", '"a"'),))
+        if request.path == "/break":
+            raise RuntimeError("a defect")
+        if request.path == "/inject":
+            return Response(200, (("X-Bad", "a\r\nX-Injected: b"),))
+        if request.path == "/large":
+            size = int(parse_qs(request.query)["n"][0])
+            return Response(200, (), (b"a" * (size // 2), memoryview(b"b" * (size - size // 2))))
+        if request.path == "/wait":
+            self.waiting += 1
+            try:
+                await self.release.wait()
+            finally:
+                self.waiting -= 1
+            self.finished.append(request.method)
+            return Response(200, (), (b"released",))
+        if request.path == "/live":
+            return LiveResponse(200, (("Content-Type", "text/event-stream"),), self._live)
+        if request.path == "/flood":
+            return LiveResponse(200, (("Content-Type", "text/event-stream"),), self._flood)
+        seen = {
+            "method": request.method,
+            "path": request.path,
+            "query": request.query,
+            "headers": [h for h in request.headers if h[0].startswith("x-")],
+            "body": request.body.decode("latin-1"),
+        }
+        return Response(200, (("Content-Type", "application/json"),), (json.dumps(seen).encode(),))
+
+    def check_head(self, request: Request) -> Response | None:
+        if request.header("x-refuse") is None:
+            return None
+        return Response(401, (("Content-Type", "application/json"),), (b'{"error":{}}',))
+
+    async def _live(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        self.readers += 1
+        try:
+            await send(b"data: first\n\n")
+            await self.release.wait()
+            await send(b"data: last\n\n")
+        finally:
+            self.readers -= 1
+
+    async def _flood(self, send: Callable[[bytes], Awaitable[None]]) -> None:
+        self.readers += 1
+        try:
+            while True:
+                await send(b"x" * 65536)
+        finally:
+            self.readers -= 1
+
+    async def drain(self) -> None:
+        self.release.set()
+
+
+@dataclass
+class Running:
+    front: FastFront | HypercornFront
+    service: ServiceDouble
+    port: int
+
+    async def connect(self) -> RawClient:
+        return RawClient(await trio.open_tcp_stream("127.0.0.1", self.port))
+
+    async def ask(self, request: bytes, method: str = "GET") -> Answer:
+        async with await self.connect() as client:
+            await client.send(request)
+            return await client.answer(method)
+
+
+@asynccontextmanager
+async def running(
+    kind: str, limits: FrontLimits | None = None, receive_buffer: int | None = None
+) -> AsyncIterator[Running]:
+    """A front over a service double on a free port; cut off at the end."""
+    service = ServiceDouble()
+    front = (FastFront if kind == "fast" else HypercornFront)(service, limits)
+    listener = socket.create_server(("127.0.0.1", 0))
+    if receive_buffer is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, receive_buffer)
+    async with trio.open_nursery() as nursery:
+
+        async def serve(*, task_status: trio.TaskStatus[None]) -> None:
+            await front.serve([listener], task_status=task_status)
+
+        await nursery.start(serve)
+        yield Running(front, service, listener.getsockname()[1])
+        nursery.cancel_scope.cancel()
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    def header(self, name: str) -> str | None:
+        values = [value for key, value in self.headers if key == name.lower()]
+        return ", ".join(values) if values else None
+
+    def json(self) -> object:
+        return json.loads(self.body)
+
+
+class Truncated(Exception):
+    """The connection ended before the answer did."""
+
+
+class RawClient:
+    """Sends bytes as they are and reads answers strictly."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.stream = stream
+        self.buffer = b""
+
+    async def __aenter__(self) -> RawClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await trio.aclose_forcefully(self.stream)
+
+    async def send(self, data: bytes) -> None:
+        await self.stream.send_all(data)
+
+    async def more(self) -> bool:
+        with trio.fail_after(PATIENCE_S):
+            data = await self.stream.receive_some()
+        self.buffer += data
+        return bool(data)
+
+    async def until(self, mark: bytes) -> bytes:
+        while mark not in self.buffer:
+            if not await self.more():
+                raise Truncated(self.buffer)
+        found, _, self.buffer = self.buffer.partition(mark)
+        return found
+
+    async def exactly(self, length: int) -> bytes:
+        while len(self.buffer) < length:
+            if not await self.more():
+                raise Truncated(self.buffer)
+        found, self.buffer = self.buffer[:length], self.buffer[length:]
+        return found
+
+    async def head(self) -> Answer:
+        lines = (await self.until(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        version, status, _ = lines[0].split(" ", 2)
+        assert version == "HTTP/1.1"
+        headers = [(n.lower(), v) for n, _, v in (line.partition(": ") for line in lines[1:])]
+        return Answer(int(status), headers, b"")
+
+    async def chunk(self) -> bytes:
+        size = int(await self.until(b"\r\n"), 16)
+        data = await self.exactly(size)
+        assert await self.exactly(2) == b"\r\n"
+        return data
+
+    async def answer(self, method: str = "GET") -> Answer:
+        found = await self.head()
+        if method == "HEAD" or found.status in (204, 304) or found.status < 200:
+            return found
+        length = found.header("content-length")
+        if length is not None:
+            found.body = await self.exactly(int(length))
+        elif found.header("transfer-encoding") == "chunked":
+            while data := await self.chunk():
+                found.body += data
+        else:
+            while await self.more():
+                pass
+            found.body, self.buffer = self.buffer, b""
+        return found
+
+    async def ended(self) -> bool:
+        """Whether the server has closed its side, with nothing more to read."""
+        try:
+            return not self.buffer and not await self.more()
+        except trio.BrokenResourceError:
+            return True
+
+
+async def eventually(condition: Callable[[], bool], seconds: float = PATIENCE_S) -> None:
+    """Wait until ``condition`` holds; TooSlowError if it does not."""
+    with trio.fail_after(seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            await trio.sleep(0.005)
