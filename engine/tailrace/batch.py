@@ -19,7 +19,6 @@ import enum
 import struct
 from array import array
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Final, NamedTuple
 
 from tailrace import native
@@ -89,13 +88,10 @@ def join_records(records: Sequence[bytes], is_json: bool) -> tuple[array[int], b
     """``(ends, payload)`` of records as they are stored."""
     if not records:
         return array("I"), b""
-    if is_json:
-        payload = b",".join(records) + b","
-        ends = array("I", accumulate([len(record) + 1 for record in records]))
-    else:
-        payload = b"".join(records)
-        ends = array("I", accumulate(map(len, records)))
-    assert ends[-1] == len(payload)
+    payload = b",".join(records) + b"," if is_json else b"".join(records)
+    ends = array("I", list(map(len, records)))
+    size = native.lengths_to_ends(ends, is_json)
+    assert size == len(payload)
     return ends, payload
 
 

@@ -6,7 +6,9 @@ committer thread, or a blocking caller that finds nobody at it and so spares two
 between threads. Groups form by themselves while the sync before them runs.
 
 A failed write or sync is final (``fdatasync`` may report a lost page only once): the log is
-poisoned, every waiter gets the error, and only reads go on.
+poisoned, every waiter gets the error, and only reads go on. A segment that cannot be made,
+because the disk is full, is not: nothing was written yet, so what was staged is let go, its
+callers are told to try again, and staging begins anew from the durable state.
 """
 
 from __future__ import annotations
@@ -53,13 +55,17 @@ class Publish(NamedTuple):
     end: int
 
 
+class _NoSegment(Exception):
+    """The next segment could not be made; nothing of the group was written."""
+
+
 class Committer:
     """The write path of one store."""
 
     def __init__(
         self,
         log: Log,
-        staged: Catalog,
+        durable: Catalog,
         position: int,
         now_ms: Callable[[], int],
         *,
@@ -71,7 +77,8 @@ class Committer:
         background: bool,
     ) -> None:
         self._log = log
-        self._staged = staged
+        self._durable = durable
+        self._staged = durable.copy()
         self._now_ms = now_ms
         self._batch_bytes_max = batch_bytes_max
         self._staged_bytes_max = staged_bytes_max
@@ -219,14 +226,18 @@ class Committer:
                 return False
             if self.poison is not None:
                 group, self._queue = self._queue, []
-                self._fail(group)
+                self._fail(group, self.poison)
                 return False
             group, self._queue = self._queue, []
             self._in_flight = True
             end = self._cursor.position
         try:
-            written = self._write(group)
+            runs = self._runs(group)
+            written = self._write(runs)
             changed = self._publish(Publish(group, end))
+        except _NoSegment as error:
+            self._shed(group, error)
+            return False
         except BaseException as error:
             self._poison(group, error)
             if not isinstance(error, (OSError, TailraceError)):
@@ -247,40 +258,52 @@ class Committer:
         self._on_group(Group(tickets, changed))
         return True
 
-    def _write(self, group: list[Staged]) -> int:
+    def _runs(self, group: list[Staged]) -> list[list[Staged]]:
+        """The batches of a group, one list for each segment they go to."""
+        runs: list[list[Staged]] = []
+        limit = 0
+        for entry in group:
+            if not entry.encoded:
+                continue
+            if entry.position >= limit:
+                limit = (self._log.segment_at(entry.position) + 1) * self._log.segment_bytes
+                runs.append([])
+            runs[-1].append(entry)
+        return runs
+
+    def _write(self, runs: list[list[Staged]]) -> int:
         """Write and sync; the number of bytes."""
+        try:
+            for run in runs:
+                self._log.ensure(self._log.segment_at(run[0].position))
+        except OSError as error:
+            raise _NoSegment(str(error)) from error
         touched: list[Segment] = []
         total = 0
-        start = 0
-        while start < len(group):
-            stop, run = self._run_of_one_segment(group, start)
-            if run:
-                data = bytearray().join([entry.encoded for entry in run])
-                sealed = seal_batches(data)
-                assert sealed == len(run)
-                touched.append(self._log.write(run[0].position, data))
-                total += len(data)
-                self.batches += sealed
-            start = stop
+        for run in runs:
+            data = bytearray().join([entry.encoded for entry in run])
+            sealed = seal_batches(data)
+            assert sealed == len(run)
+            touched.append(self._log.write(run[0].position, data))
+            total += len(data)
+            self.batches += sealed
         for segment in touched:
             segment.file.sync()
         return total
 
-    def _run_of_one_segment(self, group: list[Staged], start: int) -> tuple[int, list[Staged]]:
-        """The batches from ``start`` on that lie in one segment, back to back, and the next."""
-        segment_bytes = self._log.segment_bytes
-        run: list[Staged] = []
-        limit = 0
-        for i in range(start, len(group)):
-            entry = group[i]
-            if not entry.encoded:
-                continue
-            if not run:
-                limit = (entry.position // segment_bytes + 1) * segment_bytes
-            elif entry.position >= limit:
-                return i, run
-            run.append(entry)
-        return len(group), run
+    def _shed(self, group: list[Staged], error: _NoSegment) -> None:
+        """Let go of all that is staged, and begin again from the durable state."""
+        _logger.error("the next log segment cannot be made: %s", error)
+        with self._lock:
+            group = [*group, *self._queue]
+            self._queue = []
+            self._staged = self._durable.copy()
+            self._cursor.position = self.durable_position
+            self._marked_position = min(self._marked_position, self.durable_position)
+            self.staged_bytes = 0
+            self._in_flight = False
+        message = f"no room for the next log segment ({error}); nothing was stored"
+        self._fail(group, Overloaded(message, retry_after_s=_RETRY_AFTER_S))
 
     def _poison(self, group: list[Staged], error: BaseException) -> None:
         _logger.critical("the log is poisoned, writes are refused from now on: %r", error)
@@ -294,12 +317,12 @@ class Committer:
             group = [*group, *self._queue]
             self._queue = []
             self._in_flight = False
-        self._fail(group)
+        self._fail(group, poison)
 
-    def _fail(self, group: list[Staged]) -> None:
+    def _fail(self, group: list[Staged], error: TailraceError) -> None:
         tickets = [entry.ticket for entry in group if entry.ticket is not None]
         for ticket in tickets:
-            ticket.answer(None, self.poison)
+            ticket.answer(None, error)
         self._on_group(Group(tickets, set()))
 
     def _run(self) -> None:

@@ -40,7 +40,7 @@ class Core:
         )
         self.committer = Committer(
             self.log,
-            self.durable.copy(),
+            self.durable,
             recovered.position,
             now_ms,
             batch_bytes_max=batch_bytes_max,

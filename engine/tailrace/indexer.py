@@ -21,6 +21,7 @@ from tailrace.stream import StreamState
 
 _logger = logging.getLogger("tailrace")
 _DOCUMENTS_PER_STEP = 2048
+_IDLE_FRACTION = 4
 
 
 class Indexer:
@@ -78,10 +79,14 @@ class Indexer:
 
     def poke(self, position: int) -> None:
         """The log is durable up to ``position``. Holds the committer back if the lag grows long."""
+        lag_bytes = position - self.index.indexed_position
         if not self.searchable:
+            # Nothing to index, but the position must not stay behind for ever.
+            if lag_bytes * _IDLE_FRACTION > self._lag_bytes_max:
+                self._signal.set()
             return
         self._signal.set()
-        if position - self.index.indexed_position > self._lag_bytes_max:
+        if lag_bytes > self._lag_bytes_max:
             self._try_to_catch_up(position)
 
     def catch_up(self, position: int) -> None:
@@ -103,10 +108,11 @@ class Indexer:
         if start >= position:
             return
         documents: list[Document] = []
-        for batch in self._log.batches(start, position):
+        if not self.searchable:
+            self.index.add(documents, position)
+            return
+        for batch in self._log.batches(start, position, self.searchable):
             if batch.kind not in (Kind.APPEND, Kind.CREATE) or not batch.ends:
-                continue
-            if batch.stream_id not in self.searchable:
                 continue
             # A batch is never split over two calls: a position names whole batches only.
             if len(documents) >= _DOCUMENTS_PER_STEP:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from typing import NamedTuple
 
 from tailrace.batch import Batch, Kind, decode_batch
 from tailrace.errors import Corrupted
 from tailrace.limits import SEAL_BYTES, SEGMENT_HEADER_BYTES
 from tailrace.live_files import LiveFiles
-from tailrace.native import BATCH_OK
 from tailrace.offset_index import Extents, MemoryIndex, SegmentIndex
 from tailrace.segment import Segment, open_segment
 from tailrace.storage import Storage
@@ -98,34 +97,32 @@ class Log:
         if index.add(stream_id, base_ordinal, record_count, offset):
             self.extents.add(stream_id, base_ordinal, number)
 
-    def batches(self, position: int, stop: int) -> Iterator[Batch]:
-        """Every batch from ``position`` to ``stop``, checksums verified.
+    def batches(self, position: int, stop: int, stream_ids: Container[int]) -> Iterator[Batch]:
+        """The batches of some streams from ``position`` to ``stop``, checksums verified.
 
-        Segments that were reclaimed are passed over; anything else that is not a whole batch
-        raises :class:`Corrupted`. The payloads are slices of the mapped segments.
+        Segments that were reclaimed are passed over; anything else that is not a whole batch,
+        of whatever stream, raises :class:`Corrupted`. Payloads are slices of mapped segments.
         """
         while position < stop:
             number = self.segment_at(position)
             segment = self.segments.get(number)
             if segment is not None:
-                last = None
-                for last in self._segment_batches(segment, position, stop):
-                    yield last
-                if last is None or last.kind != Kind.SEAL:
-                    return
+                yield from self._segment_batches(segment, position, stop, stream_ids)
             position = (number + 1) * self.segment_bytes + SEGMENT_HEADER_BYTES
 
-    def _segment_batches(self, segment: Segment, position: int, stop: int) -> Iterator[Batch]:
+    def _segment_batches(
+        self, segment: Segment, position: int, stop: int, stream_ids: Container[int]
+    ) -> Iterator[Batch]:
         base = segment.base_position
         offset = max(position - base, SEGMENT_HEADER_BYTES)
-        while base + offset < stop:
-            if segment.view.check(offset, base) != BATCH_OK:
-                raise Corrupted("a batch is damaged", file=segment.name, position=base + offset)
-            batch = decode_batch(segment.data[offset:])
-            yield batch
-            if batch.kind == Kind.SEAL:
+        for ref in segment.view.scan(offset, base):
+            if base + ref.offset >= stop or ref.kind == Kind.SEAL:
                 return
-            offset += int.from_bytes(segment.data[offset + 4 : offset + 8], "little")
+            offset = ref.offset + ref.length
+            if ref.stream_id in stream_ids:
+                yield decode_batch(segment.data[ref.offset : offset])
+        if base + offset < stop:
+            raise Corrupted("a batch is damaged", file=segment.name, position=base + offset)
 
     def close(self) -> None:
         for segment in self.segments.values():

@@ -40,6 +40,15 @@ def seal_batches(data: bytearray) -> int:
     return int(lib.tr_batch_seal(ffi.from_buffer(data, require_writable=True), len(data)))
 
 
+def lengths_to_ends(lengths: array[int], separated: bool) -> int:
+    """Turn record lengths (u32), in place, into ends; the payload's length.
+
+    ``separated``: one more byte stands behind every record.
+    """
+    pointer = ffi.from_buffer("uint32_t[]", lengths, require_writable=True)
+    return int(lib.tr_lengths_to_ends(pointer, len(lengths), 1 if separated else 0))
+
+
 class BatchRef(NamedTuple):
     """Where a valid batch stands and what it says of itself."""
 

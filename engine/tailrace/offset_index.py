@@ -120,13 +120,13 @@ class MappedIndex:
         self._starts = data[firsts_end:starts_end].cast("I")
         self._entries = data[starts_end:].cast("I")
 
-    def entries(self, stream_id: int, ordinal: int, count: int) -> array[int]:
-        """As :meth:`MemoryIndex.entries`."""
+    def entries(self, stream_id: int, ordinal: int, count: int) -> memoryview[int]:
+        """As :meth:`MemoryIndex.entries`, but in place: u32 in the mapped file."""
         at = bisect_left(self._ids, stream_id)
         if at == len(self._ids) or self._ids[at] != stream_id:
             raise KeyError(stream_id)
         start = self._starts[at] + ordinal - self._firsts[at]
-        return array("I", self._entries[start : min(start + count, self._starts[at + 1])])
+        return self._entries[start : min(start + count, self._starts[at + 1])]
 
     def runs(self) -> Iterator[Run]:
         for at, stream_id in enumerate(self._ids):

@@ -89,8 +89,7 @@ class Create:
     fork: ForkPoint | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """Append records, close, or both in one step.
 
     ``create`` makes the stream first, in the same batch, if it does not exist.

@@ -146,7 +146,8 @@ class Reader:
                 stream=str(owner.config.key),
             )
         following = found[1]
-        count = min(end - ordinal, _RECORDS_PER_STEP_MAX)
+        # No more records than may fit, at a guess: the index entries of each are copied.
+        count = min(end - ordinal, _RECORDS_PER_STEP_MAX, 64 + (len(out) - used) // 64)
         if following is not None:
             count = min(count, following - ordinal)
         entries = index.entries(stream_id, ordinal, count)

@@ -17,13 +17,14 @@ from typing import Final
 
 from tailrace import filenames
 from tailrace.errors import Corrupted, UnsupportedFormat
-from tailrace.limits import SEGMENT_HEADER_BYTES
+from tailrace.limits import MIB, SEGMENT_HEADER_BYTES
 from tailrace.native import View, crc32c
 from tailrace.storage import File, Mapping, Storage, write_zeros
 
 MAGIC: Final = b"TAILRSEG"
 VERSION: Final = 1
 HEADER: Final = struct.Struct("<8sII16sQQ")
+_ZEROS_SYNC_BYTES: Final = 4 * MIB
 
 
 def encode_header(store_id: bytes, number: int, segment_bytes: int) -> bytes:
@@ -77,9 +78,15 @@ def create_segment(storage: Storage, store_id: bytes, number: int, segment_bytes
     storage.unlink(temporary)
     file = storage.open(temporary, writable=True, create=True)
     try:
-        write_zeros(file, 0, segment_bytes)
+        for start in range(0, segment_bytes, _ZEROS_SYNC_BYTES):
+            # In steps: one sync of it all would hold up the syncs of writers for that long.
+            write_zeros(file, start, min(start + _ZEROS_SYNC_BYTES, segment_bytes))
+            file.sync()
         file.pwrite(encode_header(store_id, number, segment_bytes), 0)
         file.sync()
+    except OSError:
+        storage.unlink(temporary)  # on a full disk it would hold the last free bytes
+        raise
     finally:
         file.close()
     storage.rename(temporary, name)

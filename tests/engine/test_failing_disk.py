@@ -14,6 +14,7 @@ from tailrace import (
     CreateBucket,
     Delete,
     LogPoisoned,
+    Overloaded,
     StreamOptions,
     Ticket,
 )
@@ -107,7 +108,7 @@ def test_a_waiter_is_told_when_the_disk_fails_under_it(tmp_path: Path) -> None:
         assert store.read(KEY, 0).count == 0
 
 
-def test_a_full_disk_at_a_new_segment_is_an_error_and_not_a_hang(tmp_path: Path) -> None:
+def test_a_full_disk_at_a_new_segment_refuses_writes_until_there_is_room(tmp_path: Path) -> None:
     storage = HookedStorage(tmp_path)
     with opened(tmp_path, storage=storage) as store:
         store.create(KEY)
@@ -118,14 +119,23 @@ def test_a_full_disk_at_a_new_segment_is_an_error_and_not_a_hang(tmp_path: Path)
 
         storage.hook = hook
         written = 0
-        with pytest.raises(LogPoisoned, match="No space"):
+        with pytest.raises(Overloaded, match="No space"):
             for _ in range(1000):
                 store.append(KEY, [bytes(1000)])
                 written += 1
+        # Refused as a whole group: what was staged beside it, in whatever order, is refused too.
+        tickets = store.submit([Append(KEY, [bytes(1000)]), CreateBucket("later"), Delete(KEY)])
+        for ticket in tickets:
+            with pytest.raises(Overloaded):
+                ticket.wait(PATIENCE_S)
         assert len(read_all(store, KEY, page_bytes=1 << 20)) == written
+        assert not list((tmp_path / "log").glob("*.tmp"))
+        storage.hook = lambda kind, name: None
+        assert store.append(KEY, [bytes(1000)] * 50).base == written
+        store.create_bucket("later")
     with opened(tmp_path) as store:
-        assert len(read_all(store, KEY, page_bytes=1 << 20)) in (written, written + 1)
-        store.append(KEY, [bytes(1000)] * 50)
+        assert len(read_all(store, KEY, page_bytes=1 << 20)) == written + 50
+        assert store.bucket("later").streams == 0
 
 
 def test_upkeep_failing_for_want_of_space_does_not_stop_writes(tmp_path: Path) -> None:
