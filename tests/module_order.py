@@ -87,6 +87,7 @@ tailrace_server.protocol.events
 tailrace_server.protocol.parse
 tailrace_server.protocol.render
 tailrace_server.protocol.session_query
+tailrace_server.protocol.loopback
 tailrace_server.protocol.stream_name
 tailrace_server.protocol.stream_request
 tailrace_server.protocol.stream_response

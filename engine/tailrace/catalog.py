@@ -165,6 +165,8 @@ def _create(catalog: Catalog, batch: Batch) -> Change:
         if batch.base_ordinal > source.tail:
             raise BadBatch(f"a fork at ordinal {batch.base_ordinal} of a tail of {source.tail}")
         states[source_id] = source._replace(forks=source.forks + 1)
+    elif batch.base_ordinal:
+        raise BadBatch(f"a stream that is no fork begins at {batch.base_ordinal}")
     config = config_from_fields(fields, batch, key, source)
     empty = StreamState(
         config,
@@ -264,7 +266,10 @@ def _metadata(catalog: Catalog, batch: Batch) -> Change:
 
 def _trim(catalog: Catalog, batch: Batch) -> Change:
     start = to_int(batch.field_items()[Tag.START])
-    return Change((_stream(catalog, batch)._replace(start=start),))
+    state = _stream(catalog, batch)
+    if not state.start <= start <= state.tail:
+        raise BadBatch(f"retained start {start} is not from {state.start} to {state.tail}")
+    return Change((state._replace(start=start),))
 
 
 def _create_bucket(catalog: Catalog, batch: Batch) -> Change:

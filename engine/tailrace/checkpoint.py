@@ -99,6 +99,9 @@ def _load(catalog: Catalog, kind: int, items: list[tuple[Tag, bytes]]) -> None:
     elif kind == _STREAM:
         producers = [value for tag, value in items if tag == Tag.PRODUCER]
         state = _decode_stream(fields, producers)
+        named = not state.detached and state.config.key in catalog.names
+        if named or state.config.stream_id in catalog.streams:
+            raise BadCheckpoint(f"stream id {state.config.stream_id} or its name stands twice")
         catalog.streams[state.config.stream_id] = state
         if not state.detached:
             catalog.names[state.config.key] = state.config.stream_id

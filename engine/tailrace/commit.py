@@ -92,7 +92,7 @@ class Committer:
         self._in_flight = False
         self._closing = False
         self._marked_position = position
-        self.poison: LogPoisoned | None = None
+        self.poison: BaseException | None = None  # what made the log refuse writes
         self.durable_position = position
         self.staged_bytes = 0
         self.groups = 0
@@ -116,14 +116,18 @@ class Committer:
         partials: Sequence[Partial | None],
         *,
         lead: bool = False,
+        internal: bool = False,
     ) -> list[Ticket]:
-        """Decide and stage. With ``lead`` the caller means to commit itself, by :meth:`lead`."""
+        """Decide and stage. With ``lead`` the caller means to commit itself, by :meth:`lead`.
+
+        ``internal`` tickets are the store's own: groups do not show them.
+        """
         if len(operations) > OPERATIONS_PER_SUBMIT_MAX:
             raise InvalidArgument("operations", f"at most {OPERATIONS_PER_SUBMIT_MAX} at once")
         for operation in operations:
             validate.operation(operation)
         plain = Context(self._now_ms(), self._batch_bytes_max)
-        tickets = [Ticket(on_done, owner) for _ in operations]
+        tickets = [Ticket(on_done, owner, internal=internal) for _ in operations]
         settled: list[tuple[Ticket, Outcome | None, BaseException | None]] = []
         with self._lock:
             self._check_writable()
@@ -144,7 +148,8 @@ class Committer:
         if settled:
             for ticket, outcome, error in settled:
                 ticket.answer(outcome, error)
-            self._on_group(Group([ticket for ticket, _, _ in settled], set()))
+            if not internal:
+                self._on_group(Group([ticket for ticket, _, _ in settled], set()))
         if not self._background:
             with self.commit_lock:
                 self.commit()
@@ -177,7 +182,7 @@ class Committer:
 
     def _check_writable(self) -> None:
         if self.poison is not None:
-            raise self.poison
+            raise self._poisoned()
         if self._closing:
             raise StoreClosed("the store is closed")
         if self.staged_bytes >= self._staged_bytes_max:
@@ -202,18 +207,20 @@ class Committer:
 
     def _stage(self, batch: Batch, ticket: Ticket | None, outcome: Outcome | None) -> None:
         length = padded_bytes(len(batch.ends), len(batch.fields), len(batch.payload))
-        position, seal_at = self._cursor.place(length)
-        if seal_at is not None:
-            self._stage_seal(seal_at)
+        place = self._cursor.place(length)
         change = apply(self._staged, batch)
-        self._staged.install(change)
-        encoded = encode_batch(batch, position, self.durable_position)
+        encoded = encode_batch(batch, place.position, self.durable_position)
         assert len(encoded) == length
+        # What could raise is behind us: the log gets no hole, the catalog no half change.
+        if place.seal_at is not None:
+            self._stage_seal(place.seal_at, batch.created_at_ms)
+        self._cursor.position = place.end
+        self._staged.install(change)
         self.staged_bytes += length
-        self._queue.append(Staged(position, encoded, batch, change, ticket, outcome))
+        self._queue.append(Staged(place.position, encoded, batch, change, ticket, outcome))
 
-    def _stage_seal(self, position: int) -> None:
-        batch = Batch.bare(Kind.SEAL, self._now_ms())
+    def _stage_seal(self, position: int, now_ms: int) -> None:
+        batch = Batch.bare(Kind.SEAL, now_ms)
         encoded = encode_batch(batch, position, self.durable_position)
         self._queue.append(Staged(position, encoded, batch, NO_CHANGE, None, None))
         self.staged_bytes += len(encoded)
@@ -226,7 +233,7 @@ class Committer:
                 return False
             if self.poison is not None:
                 group, self._queue = self._queue, []
-                self._fail(group, self.poison)
+                self._fail(group, self._poisoned)
                 return False
             group, self._queue = self._queue, []
             self._in_flight = True
@@ -254,7 +261,8 @@ class Committer:
             ticket = entry.ticket
             if ticket is not None:
                 ticket.answer(entry.outcome, entry.error)
-                tickets.append(ticket)
+                if not ticket.internal:
+                    tickets.append(ticket)
         self._on_group(Group(tickets, changed))
         return True
 
@@ -303,27 +311,32 @@ class Committer:
             self.staged_bytes = 0
             self._in_flight = False
         message = f"no room for the next log segment ({error}); nothing was stored"
-        self._fail(group, Overloaded(message, retry_after_s=_RETRY_AFTER_S))
+        self._fail(group, lambda: Overloaded(message, retry_after_s=_RETRY_AFTER_S))
 
     def _poison(self, group: list[Staged], error: BaseException) -> None:
         _logger.critical("the log is poisoned, writes are refused from now on: %r", error)
-        poison = LogPoisoned(
-            f"writing to the log failed ({error}); writes are refused until the store is "
-            "opened again, reads go on"
-        )
-        poison.__cause__ = error
         with self._lock:
-            self.poison = poison
+            self.poison = error
             group = [*group, *self._queue]
             self._queue = []
             self._in_flight = False
-        self._fail(group, poison)
+        self._fail(group, self._poisoned)
 
-    def _fail(self, group: list[Staged], error: TailraceError) -> None:
+    def _poisoned(self) -> LogPoisoned:
+        """An exception of its own for each who is told: raising one changes it."""
+        assert self.poison is not None
+        error = LogPoisoned(
+            f"writing to the log failed ({self.poison}); writes are refused until the store is "
+            "opened again, reads go on"
+        )
+        error.__cause__ = self.poison
+        return error
+
+    def _fail(self, group: list[Staged], error: Callable[[], TailraceError]) -> None:
         tickets = [entry.ticket for entry in group if entry.ticket is not None]
         for ticket in tickets:
-            ticket.answer(None, error)
-        self._on_group(Group(tickets, set()))
+            ticket.answer(None, error())
+        self._on_group(Group([ticket for ticket in tickets if not ticket.internal], set()))
 
     def _run(self) -> None:
         while True:

@@ -16,9 +16,10 @@ from tailrace.storage import Storage
 
 
 class Place(NamedTuple):
-    """Where a batch goes; ``seal_at`` is where the segment before it must be sealed first."""
+    """Where a batch goes and ends; ``seal_at``: where the segment before must be sealed first."""
 
     position: int
+    end: int
     seal_at: int | None
 
 
@@ -30,16 +31,13 @@ class Cursor:
         self._segment_bytes = segment_bytes
 
     def place(self, length: int) -> Place:
-        """Take ``length`` bytes."""
-        room = self._segment_bytes - self.position % self._segment_bytes
-        seal_at = None
-        if length + SEAL_BYTES > room:
-            seal_at = self.position
-            number = self.position // self._segment_bytes + 1
-            self.position = number * self._segment_bytes + SEGMENT_HEADER_BYTES
+        """Where the next ``length`` bytes go. Taken by setting ``position`` to the place's end."""
         position = self.position
-        self.position += length
-        return Place(position, seal_at)
+        if length + SEAL_BYTES <= self._segment_bytes - position % self._segment_bytes:
+            return Place(position, position + length, None)
+        number = position // self._segment_bytes + 1
+        start = number * self._segment_bytes + SEGMENT_HEADER_BYTES
+        return Place(start, start + length, position)
 
 
 class Log:

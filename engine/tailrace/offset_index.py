@@ -60,7 +60,9 @@ class MemoryIndex:
             self._entries[stream_id] = array("I", (offset,)) * record_count
             return True
         lost = base_ordinal - self._firsts[stream_id] - len(entries)
-        assert lost >= 0
+        # Lost records stood before this batch, each with four bytes in a table of ends.
+        if not 0 <= lost <= offset // 4:
+            raise BadIndex(f"ordinal {base_ordinal} of stream id {stream_id} is out of order")
         if lost:
             entries.extend(array("I", (LOST_ENTRY,)) * lost)
         if record_count == 1:

@@ -151,7 +151,13 @@ class Reader:
         if following is not None:
             count = min(count, following - ordinal)
         entries = index.entries(stream_id, ordinal, count)
-        assert len(entries) == count
+        if len(entries) != count:
+            raise Corrupted(
+                f"record {ordinal + len(entries)} is in no segment",
+                file=segment.name,
+                position=segment.base_position,
+                stream=str(owner.config.key),
+            )
         done = len(ends)
         ends.frombytes(bytes(4 * count))
         gathered = segment.view.gather(

@@ -181,13 +181,18 @@ def _walk(log: Log, catalog: Catalog, segment: Segment, checkpoint: int) -> tupl
     end = SEGMENT_HEADER_BYTES
     sealed = False
     for ref in segment.view.scan(SEGMENT_HEADER_BYTES, base):
-        if ref.record_count:
-            index.add(ref.stream_id, ref.base_ordinal, ref.record_count, ref.offset)
         if base + ref.offset >= checkpoint:
             batch = decode_batch(segment.data[ref.offset : ref.offset + ref.length])
             try:
                 catalog.install(apply(catalog, batch))
             except BadBatch as error:
+                raise Corrupted(
+                    str(error), file=segment.name, position=base + ref.offset
+                ) from error
+        if ref.record_count:
+            try:
+                index.add(ref.stream_id, ref.base_ordinal, ref.record_count, ref.offset)
+            except BadIndex as error:
                 raise Corrupted(
                     str(error), file=segment.name, position=base + ref.offset
                 ) from error

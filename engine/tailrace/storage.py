@@ -153,8 +153,9 @@ class OsStorage:
         """Without ``create`` a missing directory is a FileNotFoundError."""
         self._root = os.fspath(directory)
         self._lock_descriptor: int | None = None
-        if create:
+        if create and not os.path.isdir(self._root):
             os.makedirs(self._root, mode=0o750, exist_ok=True)
+            self.sync_directory(os.pardir)
         elif not os.path.isdir(self._root):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._root)
 

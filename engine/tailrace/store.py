@@ -336,7 +336,9 @@ class Store:
             return
         self._touching.add(stream_id)
         try:
-            self._core.committer.submit([Touch(state.config.key)], self._touched, stream_id, [None])
+            self._core.committer.submit(
+                [Touch(state.config.key)], self._touched, stream_id, [None], internal=True
+            )
         except TailraceError:
             # The read is still good; the next one tries again.
             self._touching.discard(stream_id)

@@ -19,13 +19,20 @@ class Ticket:
     (:class:`tailrace.errors.LogPoisoned`). ``context`` belongs to whoever submitted.
     """
 
-    __slots__ = ("_gate", "_on_done", "context", "done", "error", "outcome")
+    __slots__ = ("_gate", "_on_done", "context", "done", "error", "internal", "outcome")
 
-    def __init__(self, on_done: Callable[[Ticket], None] | None, context: object) -> None:
+    def __init__(
+        self,
+        on_done: Callable[[Ticket], None] | None,
+        context: object,
+        *,
+        internal: bool = False,
+    ) -> None:
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         self.done = False
         self.context = context
+        self.internal = internal
         self._on_done = on_done
         self._gate = threading.Lock()
         self._gate.acquire()

@@ -198,4 +198,4 @@ class Upkeep:
         ]
         for start in range(0, len(expired), _EXPIRE_AT_ONCE):
             batch = expired[start : start + _EXPIRE_AT_ONCE]
-            self._committer.submit(batch, None, None, [None] * len(batch))
+            self._committer.submit(batch, None, None, [None] * len(batch), internal=True)

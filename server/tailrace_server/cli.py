@@ -241,6 +241,7 @@ def serve_command(**given: Any) -> None:
         body_bytes_max=given["max_body_bytes"],
         live_readers_max=given["max_live_readers"],
         drain_timeout_s=given["grace_period"],
+        loopback_only_without_keys=True,
     )
     settings = Settings(
         data_dir=given["data_dir"].absolute(),

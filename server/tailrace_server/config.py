@@ -24,6 +24,8 @@ class ServiceConfig:
     live_readers_max: event streams and long-polls at once; more are refused (503).
     read_bytes_max: about how much one page or one live batch carries.
     drain_timeout_s: how long a graceful stop waits for live readers to end.
+    loopback_only_without_keys: while no key is configured, refuse what comes by another name
+        than this machine's, or from a page that is not local (403).
     """
 
     long_poll_timeout_s: float = 30.0
@@ -34,3 +36,4 @@ class ServiceConfig:
     live_readers_max: int = 10_000
     read_bytes_max: int = limits.READ_BYTES_DEFAULT
     drain_timeout_s: float = 5.0
+    loopback_only_without_keys: bool = False

@@ -24,6 +24,7 @@ from tailrace_server.live import Hub, LiveResponse
 from tailrace_server.metrics import Metrics
 from tailrace_server.protocol import errors, headers, render
 from tailrace_server.protocol.errors import RequestError
+from tailrace_server.protocol.loopback import check_loopback
 from tailrace_server.protocol.message import Request, Response
 from tailrace_server.protocol.target import parse_query
 from tailrace_server.routes import ROUTES, Match, Router
@@ -72,6 +73,7 @@ class Service:
         ``request.body`` is ignored; Content-Length is what counts.
         """
         try:
+            self._check_local(request)
             if request.method != "OPTIONS":
                 self._authorize(request)
                 length = request.header(headers.CONTENT_LENGTH)
@@ -86,6 +88,7 @@ class Service:
         route = "none"
         answer: Answer
         try:
+            self._check_local(request)
             if request.method == "OPTIONS":
                 answer = render.preflight(self._router.allowed(request.path))
             else:
@@ -100,6 +103,10 @@ class Service:
             answer = _fault(request, error)
         self.context.metrics.answered(route, answer.status)
         return answer
+
+    def _check_local(self, request: Request) -> None:
+        if self.context.config.loopback_only_without_keys and self.context.keys.is_open:
+            check_loopback(request)
 
     def _authorize(self, request: Request) -> tuple[Match, Grant]:
         """The route and the grant, or the refusal: 404, 405, 401, or 404 for a lack of rights."""

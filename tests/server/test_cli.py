@@ -399,7 +399,7 @@ def test_the_grace_period_is_bounded(tmp_path: Path, front: str) -> None:
             stalled.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             stalled.connect(("127.0.0.1", server.port))
             stalled.sendall(
-                b"GET /v1/sessions/s/events?offset=-1&live=sse HTTP/1.1\r\nHost: a\r\n\r\n"
+                b"GET /v1/sessions/s/events?offset=-1&live=sse HTTP/1.1\r\nHost: localhost\r\n\r\n"
             )
             wait_until(lambda: server.metric("live_readers") == 1)
             assert server.stop() == 0
@@ -410,7 +410,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     with serving(tmp_path / "data", "--grace-period", "600") as server:
         append(server.url, "s")
         with socket.create_connection(("127.0.0.1", server.port)) as slow:
-            slow.sendall(b"POST /v1/sessions/s/events HTTP/1.1\r\nHost: a\r\n")
+            slow.sendall(b"POST /v1/sessions/s/events HTTP/1.1\r\nHost: localhost\r\n")
             wait_until(lambda: append(server.url, "s").status_code == 204)
             server.process.send_signal(signal.SIGTERM)
             wait_until(lambda: "stopping" in server.log.read_text())

@@ -93,7 +93,7 @@ async def test_a_silent_reader_that_leaves_is_freed(kind: str, query: str, tmp_p
         streams = []
         for _ in range(20):
             stream = await trio.open_tcp_stream("127.0.0.1", server.port)
-            await stream.send_all(f"GET {PATH}{query} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            await stream.send_all(f"GET {PATH}{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             streams.append(stream)
         await eventually(lambda: server.readers == 20)
         for stream in streams[:19]:
@@ -114,7 +114,8 @@ async def test_tls_and_http_1(tmp_path: Path, certificate: tuple[Path, Path]) ->
             tcp, trusting(certificate), server_hostname="127.0.0.1", https_compatible=True
         )
         async with RawClient(stream) as client:
-            await client.send(f"GET {PATH}?offset=-1&live=sse HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+            request = f"GET {PATH}?offset=-1&live=sse HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            await client.send(request.encode())
             assert (await client.head()).status == 200
             await client.until(b"hello")
             await eventually(lambda: server.readers == 1)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from typing import Final
+
+import xxhash
 
 NO_STORE: Final = "no-store"
 PRIVATE_HISTORY: Final = "private, max-age=60, stale-while-revalidate=300"
@@ -36,7 +37,7 @@ def variant(*parts: str) -> str:
     if not any(parts):
         return ""
     joined = "\0".join(parts).encode("utf-8", "surrogatepass")
-    return hashlib.blake2s(joined, digest_size=6).hexdigest()
+    return xxhash.xxh3_64_hexdigest(joined)
 
 
 def none_match(header: str | None, tag: str) -> bool:

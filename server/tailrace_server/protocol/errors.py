@@ -12,6 +12,7 @@ from tailrace_server.protocol.message import HeaderList, Response
 
 INVALID_REQUEST: Final = "invalid_request_error"
 AUTHENTICATION: Final = "authentication_error"
+PERMISSION: Final = "permission_error"
 NOT_FOUND: Final = "not_found_error"
 METHOD_NOT_ALLOWED: Final = "method_not_allowed"
 TOO_LARGE: Final = "request_too_large"

@@ -14,7 +14,7 @@ class Request:
 
     ``path`` is the raw path, still percent-encoded, from its first ``/``; ``query`` the raw
     query string without its ``?``. Header names are lower case, values latin-1 decoded, in
-    the order sent, duplicates kept.
+    the order sent, duplicates kept. ``scheme`` is what it came over, ``http`` or ``https``.
     """
 
     method: str
@@ -22,6 +22,7 @@ class Request:
     query: str
     headers: HeaderList
     body: bytes
+    scheme: str = "http"
 
     def header(self, name: str) -> str | None:
         """The value of header ``name`` (any case), None if it was not sent.

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+import trio
+
+from tailrace.limits import KIB
 from tailrace.operation import Append, StreamOptions
 from tailrace.outcome import Appended, Outcome, Reason, Rejection
 from tailrace_server.config import ServiceConfig
@@ -18,6 +21,9 @@ from tailrace_server.protocol.errors import RequestError, bad_request
 from tailrace_server.protocol.events import EventStamp, parse_events
 from tailrace_server.protocol.message import Request, Response
 from tailrace_server.protocol.target import Query
+
+INLINE_BODY_BYTES_MAX: Final = 256 * KIB
+"""Larger bodies are taken apart in a worker thread: the event loop has others to serve."""
 
 SESSION_OPTIONS: Final = StreamOptions(content_type="application/json", searchable=True)
 
@@ -84,7 +90,13 @@ def answer(planned: AppendPlan, outcome: Outcome) -> Response:
 
 
 async def post_events(context: Context, call: Call) -> Answer:
-    planned = plan(call.request, call.query, call.params["session"], context.config)
+    session = call.params["session"]
+    if len(call.request.body) <= INLINE_BODY_BYTES_MAX:
+        planned = plan(call.request, call.query, session, context.config)
+    else:
+        planned = await trio.to_thread.run_sync(
+            plan, call.request, call.query, session, context.config
+        )
     return answer(planned, await context.bridge.perform(planned.operation))
 
 

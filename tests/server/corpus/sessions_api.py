@@ -34,7 +34,7 @@ def ask(
     """A request with its Host, key and Content-Length, unless told otherwise."""
     lines = [line if b" HTTP/" in line else line + b" HTTP/1.1"]
     if host:
-        lines.append(b"Host: tailrace.test")
+        lines.append(b"Host: localhost")
     if auth:
         lines.append(AUTH)
     lines += fields

@@ -1,0 +1,170 @@
+"""GET and HEAD of a stream: catch-up, long-poll, SSE (protocol sections 5.5 to 5.8)."""
+
+from __future__ import annotations
+
+import enum
+import time
+from dataclasses import dataclass
+
+import trio
+
+import tailrace
+from tailrace.errors import Rejected
+from tailrace.offset import encode_offset
+from tailrace.outcome import Reason
+from tailrace.stream import media_type
+from tailrace_server.context import Answer, Call, Context
+from tailrace_server.keys import Right
+from tailrace_server.live import Follow, LiveResponse, Send
+from tailrace_server.protocol import headers, render, sse, stream_request, stream_response
+from tailrace_server.protocol.errors import RequestError
+from tailrace_server.protocol.message import HeaderList, Response
+from tailrace_server.protocol.parse import Live
+from tailrace_server.protocol.stream_request import ReadQuery
+from tailrace_server.streams.address import no_stream, refusal, stream_key
+
+
+class Form(enum.Enum):
+    """How a content type travels over SSE (protocol section 5.8)."""
+
+    JSON = "json"
+    TEXT = "text"
+    BASE64 = "base64"
+
+
+def form_of(content_type: str, *, is_json: bool) -> Form:
+    if is_json:
+        return Form.JSON
+    return Form.TEXT if media_type(content_type).startswith("text/") else Form.BASE64
+
+
+@dataclass(frozen=True, slots=True)
+class StreamEncoding:
+    """SSE frames of any stream's records: a data event a batch, control events between them."""
+
+    form: Form
+
+    @property
+    def name(self) -> str:
+        return f"stream:{self.form.value}"
+
+    @property
+    def control(self) -> bool:
+        return True
+
+    def encode(self, result: tailrace.ReadResult) -> bytes:
+        if not result.count:
+            return b""
+        if self.form is Form.JSON:
+            return sse.json_array(result.records())
+        if self.form is Form.TEXT:
+            return sse.text(result.payload)
+        return sse.binary(result.payload)
+
+
+async def head_stream(context: Context, call: Call) -> Answer:
+    key = stream_key(call, Right.READ)
+    try:
+        return stream_response.head(context.store.head(key))
+    except Rejected as error:
+        raise refusal(error, key) from None
+
+
+async def get_stream(context: Context, call: Call) -> Answer:
+    key = stream_key(call, Right.READ)
+    query = stream_request.read_query(call.request, call.query)
+    try:
+        head = context.store.head(key)
+        if query.live is not None or query.start.ordinal is None:
+            await _touch(context, head)
+        if query.live is Live.SSE:
+            return _follow(context, call, query, head)
+        if query.live is Live.LONG_POLL:
+            return await _long_poll(context, call, query, head)
+        if query.start.ordinal is None:
+            return stream_response.tail(head)
+        result = await context.bridge.read(
+            key, query.start.ordinal, max_bytes=context.config.read_bytes_max
+        )
+    except Rejected as error:
+        raise refusal(error, key) from None
+    return _page(context, call, head, result)
+
+
+def _page(
+    context: Context,
+    call: Call,
+    head: tailrace.Head,
+    result: tailrace.ReadResult,
+    cursor: int | None = None,
+) -> Response:
+    expires_in_ms = None
+    if head.expires_effective_ms is not None:
+        expires_in_ms = head.expires_effective_ms - int(time.time() * 1000)
+    return stream_response.page(
+        result,
+        if_none_match=call.request.header(headers.IF_NONE_MATCH),
+        private=not context.keys.is_open,
+        expires_in_ms=expires_in_ms,
+        cursor=cursor,
+    )
+
+
+async def _touch(context: Context, head: tailrace.Head) -> None:
+    """Renew a sliding TTL when a read begins that may find nothing (section 5.1)."""
+    if head.ttl_ms is not None:
+        await context.bridge.read(head.key, head.tail, max_bytes=1)
+
+
+def _start(query: ReadQuery, head: tailrace.Head) -> int:
+    """The ordinal a live read starts at, never beyond the tail; 410 before what is kept."""
+    if query.start.ordinal is None:
+        return head.tail
+    if query.start.ordinal < head.start:
+        raise RequestError(
+            410,
+            Reason.TRIMMED.value,
+            f"offset: what was before {encode_offset(head.start)} is no longer kept",
+        )
+    return min(query.start.ordinal, head.tail)
+
+
+def _follow(context: Context, call: Call, query: ReadQuery, head: tailrace.Head) -> LiveResponse:
+    start = _start(query, head)
+    context.hub.check_capacity()
+    form = form_of(head.content_type, is_json=head.is_json)
+    reader = Follow(
+        head.key, head.stream_id, start, StreamEncoding(form), query.cursor, call.grant, tight=True
+    )
+
+    async def run(send: Send) -> None:
+        await context.hub.follow(reader, send)
+
+    found: HeaderList = render.EVENT_STREAM
+    if form is Form.BASE64:
+        found = (*found, (headers.STREAM_SSE_DATA_ENCODING, "base64"))
+    return LiveResponse(200, found, run)
+
+
+async def _long_poll(
+    context: Context, call: Call, query: ReadQuery, head: tailrace.Head
+) -> Response:
+    """Data, or 204 when none came in time (section 5.7)."""
+    hub, key, stream_id = context.hub, head.key, head.stream_id
+    start = _start(query, head)
+    deadline = trio.current_time() + context.config.long_poll_timeout_s
+    with hub.reader(stream_id) as subscription:
+        while True:
+            current = hub.head(key, stream_id)
+            if current is None or call.grant.revoked:
+                raise no_stream(key.stream)
+            if start < current.tail:
+                result = await context.bridge.read(
+                    key, start, max_bytes=context.config.read_bytes_max
+                )
+                if result.stream_id == stream_id:
+                    return _page(context, call, current, result, hub.cursor(query.cursor))
+                continue  # deleted and made again: the next look finds this one gone
+            if current.closed or hub.draining or trio.current_time() >= deadline:
+                return stream_response.nothing_new(current, hub.cursor(query.cursor))
+            await hub.wait(subscription, current, deadline)
