@@ -73,8 +73,8 @@ class Service:
         ``request.body`` is ignored; Content-Length is what counts.
         """
         try:
-            self._check_local(request)
             if request.method != "OPTIONS":
+                self._check_local(request)
                 self._authorize(request)
                 length = request.header(headers.CONTENT_LENGTH)
                 if length is not None and length.isascii() and length.isdigit():
@@ -88,10 +88,10 @@ class Service:
         route = "none"
         answer: Answer
         try:
-            self._check_local(request)
             if request.method == "OPTIONS":
                 answer = render.preflight(self._router.allowed(request.path))
             else:
+                self._check_local(request)
                 match, grant = self._authorize(request)
                 route = match.route.path
                 self._check_size(len(request.body))
