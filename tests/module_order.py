@@ -57,6 +57,7 @@ tailrace.search
 
 tailrace.indexer
 tailrace.recovery
+tailrace.plain_append
 tailrace.plan
 tailrace.decide_append
 tailrace.decide_create

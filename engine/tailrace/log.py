@@ -30,10 +30,15 @@ class Cursor:
         self.position = position
         self._segment_bytes = segment_bytes
 
+    @property
+    def room(self) -> int:
+        """Bytes from here to the segment's end."""
+        return self._segment_bytes - self.position % self._segment_bytes
+
     def place(self, length: int) -> Place:
         """Where the next ``length`` bytes go. Taken by setting ``position`` to the place's end."""
         position = self.position
-        if length + SEAL_BYTES <= self._segment_bytes - position % self._segment_bytes:
+        if length + SEAL_BYTES <= self.room:
             return Place(position, position + length, None)
         number = position // self._segment_bytes + 1
         start = number * self._segment_bytes + SEGMENT_HEADER_BYTES
@@ -76,14 +81,6 @@ class Log:
         )
         self.indexes.setdefault(number, MemoryIndex())
         self.segments[number] = segment
-        return segment
-
-    def write(self, position: int, data: bytearray) -> Segment:
-        """Write a run of batches that lies in one segment. Not durable until it is synced."""
-        segment = self.ensure(self.segment_at(position))
-        offset = position - segment.base_position
-        assert offset + len(data) <= segment.segment_bytes
-        segment.file.pwrite(data, offset)
         return segment
 
     def note(self, stream_id: int, base_ordinal: int, record_count: int, position: int) -> None:

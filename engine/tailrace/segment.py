@@ -66,6 +66,12 @@ class Segment:
         self.data: memoryview = self._mapping.view
         self.view = View(self.data)
 
+    def write(self, position: int, data: bytearray) -> None:
+        """Write a run of batches at a log position. Not durable until the file is synced."""
+        offset = position - self.base_position
+        assert SEGMENT_HEADER_BYTES <= offset <= self.segment_bytes - len(data)
+        self.file.pwrite(data, offset)
+
     def close(self) -> None:
         """Close the descriptor. The mapped bytes go when the last reader lets go of them."""
         self.file.close()

@@ -139,12 +139,8 @@ class Store:
 
         Raises as :meth:`submit`, and TimeoutError: then the operation may still become durable.
         """
-        partials = [self._partial(operation)]
-        lead = self._options.background
-        ticket = self._core.committer.submit([operation], None, None, partials, lead=lead)[0]
-        if lead:
-            self._core.committer.lead(ticket)
-        else:
+        ticket = self._core.committer.perform(operation, self._partial(operation))
+        if not self._options.background:
             self._core.upkeep.run_due()
         return ticket.wait(timeout_s)
 

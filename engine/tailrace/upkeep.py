@@ -59,6 +59,7 @@ class Upkeep:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._run_lock = threading.Lock()
+        self._quiet_until = 0  # nothing can be due before the log gets there
         self.reclaimable = True  # a stream or a range went since the last look
         self.checkpoints = 0
 
@@ -68,7 +69,7 @@ class Upkeep:
 
     def poke(self, position: int) -> None:
         """The log is durable up to ``position``: run soon if that makes work."""
-        if self._signal.is_set():
+        if position < self._quiet_until or self._signal.is_set():
             return
         number = self._log.segment_at(position)
         used = position - number * self._log.segment_bytes
@@ -79,6 +80,12 @@ class Upkeep:
             or isinstance(self._log.indexes.get(number - 1), MemoryIndex)
         ):
             self._signal.set()
+        else:
+            quarter = self._log.segment_bytes // _PREPARE_AT
+            self._quiet_until = min(
+                position - used + (quarter if used < quarter else self._log.segment_bytes),
+                self._checkpoint + self._checkpoint_every_bytes,
+            )
 
     def stop(self) -> None:
         self._stopping.set()

@@ -1,0 +1,129 @@
+"""The short way for plain appends comes to exactly what the long way comes to."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace.batch import batch_parts
+from tailrace.catalog import Catalog, apply
+from tailrace.decide import decide
+from tailrace.limits import BATCH_BYTES_MAX, SEAL_BYTES
+from tailrace.operation import (
+    Append,
+    Create,
+    CreateBucket,
+    ForkPoint,
+    Operation,
+    Producer,
+    StreamKey,
+    StreamOptions,
+)
+from tailrace.plain_append import PlainAppend, plain_append
+from tailrace.plan import Context, Plan
+
+NOW_MS = 1_000
+POSITION = 4096
+WATERMARK = 4000
+ROOM = 1 << 26
+KEY = StreamKey("bench", "one")
+JSON = StreamOptions("application/json")
+
+
+def do(catalog: Catalog, operation: Operation, now_ms: int = NOW_MS) -> None:
+    plan = decide(catalog, operation, Context(now_ms, BATCH_BYTES_MAX))
+    assert isinstance(plan, Plan)
+    catalog.install(apply(catalog, plan.batch))
+
+
+def catalog_with(options: StreamOptions, before: int = 0, *, closed: bool = False) -> Catalog:
+    catalog = Catalog()
+    do(catalog, CreateBucket("bench"))
+    do(catalog, Create(KEY, options, [b"1"] * before, closed))
+    return catalog
+
+
+def plain(
+    catalog: Catalog, operation: Append, *, room: int = ROOM, now_ms: int = NOW_MS
+) -> PlainAppend | None:
+    return plain_append(catalog, operation, now_ms, POSITION, room, WATERMARK)
+
+
+@given(
+    record=st.binary(max_size=40),
+    content_type=st.sampled_from(["application/json", "text/plain", "Application/JSON; a=b"]),
+    before=st.integers(0, 3),
+    says_type=st.booleans(),
+    as_tuple=st.booleans(),
+    has_producer=st.booleans(),
+    has_fork=st.booleans(),
+    now_ms=st.integers(NOW_MS - 10, NOW_MS + 10),
+)
+def test_it_is_the_same_batch_change_and_answer(
+    record: bytes,
+    content_type: str,
+    before: int,
+    says_type: bool,
+    as_tuple: bool,
+    has_producer: bool,
+    has_fork: bool,
+    now_ms: int,
+) -> None:
+    catalog = catalog_with(StreamOptions(content_type, metadata=b"{}"), before)
+    if has_producer:
+        do(catalog, Append(KEY, [b"0"], producer=Producer("p", 0, 0), stream_seq="a"))
+    if has_fork:
+        do(catalog, Create(StreamKey("bench", "fork"), fork=ForkPoint(KEY)))
+    operation = Append(
+        KEY,
+        (record,) if as_tuple else [record],
+        content_type=content_type if says_type else None,
+    )
+    plan = decide(catalog, operation, Context(now_ms, BATCH_BYTES_MAX))
+    assert isinstance(plan, Plan)
+    parts = batch_parts(plan.batch, POSITION, WATERMARK)
+    found = plain(catalog, operation, now_ms=now_ms)
+    assert found == (
+        sum(map(len, parts)),
+        parts,
+        plan.batch,
+        apply(catalog, plan.batch),
+        plan.outcome,
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "operation"),
+    [
+        (JSON, Append(StreamKey("bench", "two"), [b"1"])),
+        (JSON, Append(KEY, [])),
+        (JSON, Append(KEY, [b"1", b"2"])),
+        (JSON, Append(KEY, ["1"])),  # type: ignore[list-item]
+        (JSON, Append(KEY, b"1")),  # type: ignore[arg-type]
+        (JSON, Append(KEY, [b"1"], close=True)),
+        (JSON, Append(KEY, [b"1"], producer=Producer("p", 0, 0))),
+        (JSON, Append(KEY, [b"1"], stream_seq="a")),
+        (JSON, Append(KEY, [b"1"], expected_ordinal=0)),
+        (JSON, Append(KEY, [b"1"], content_type="text/plain")),
+        (JSON, Append(KEY, lambda _, __: [b"1"])),
+        (StreamOptions("application/json", ttl_ms=10), Append(KEY, [b"1"])),
+        (StreamOptions("application/json", expires_at_ms=9_999), Append(KEY, [b"1"])),
+    ],
+)
+def test_what_needs_a_decision_is_left_to_decide(options: StreamOptions, operation: Append) -> None:
+    assert plain(catalog_with(options), operation) is None
+
+
+def test_a_closed_stream_is_left_to_decide() -> None:
+    assert plain(catalog_with(JSON, closed=True), Append(KEY, [b"1"])) is None
+
+
+def test_a_batch_that_would_leave_no_room_for_the_seal_is_left_to_the_long_way() -> None:
+    catalog = catalog_with(JSON)
+    operation = Append(KEY, [b"1"])
+    found = plain(catalog, operation)
+    assert found is not None
+    needed = found.length + SEAL_BYTES
+    assert plain(catalog, operation, room=needed) is not None
+    assert plain(catalog, operation, room=needed - 1) is None
