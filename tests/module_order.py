@@ -89,6 +89,7 @@ tailrace_server.protocol.parse
 tailrace_server.protocol.render
 tailrace_server.protocol.session_query
 tailrace_server.protocol.loopback
+tailrace_server.protocol.bucket_name
 tailrace_server.protocol.stream_name
 tailrace_server.protocol.stream_request
 tailrace_server.protocol.stream_response
@@ -106,6 +107,9 @@ tailrace_server.streams
 tailrace_server.streams.address
 tailrace_server.streams.read
 tailrace_server.streams.write
+tailrace_server.buckets
+tailrace_server.buckets.manage
+tailrace_server.buckets.retention
 tailrace_server.sessions
 tailrace_server.sessions.append
 tailrace_server.sessions.pages

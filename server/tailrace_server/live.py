@@ -67,6 +67,9 @@ class Encoding(Protocol):
     @property
     def control(self) -> bool: ...
 
+    def whole(self, result: tailrace.ReadResult) -> int:
+        """How many of the records make sense without those behind them: all, as a rule."""
+
     def encode(self, result: tailrace.ReadResult) -> bytes:
         """The frames of the records, empty if none is for this reader."""
 
@@ -193,6 +196,7 @@ class Hub:
         jitter = 1 + random.uniform(-LIFETIME_JITTER, LIFETIME_JITTER)
         end_at = trio.current_time() + config.sse_lifetime_s * jitter
         told_up_to_date = False
+        held_until: float | None = None
         if not control:
             await send(sse.OPENED)
         heartbeat_at = trio.current_time() + config.sse_heartbeat_s
@@ -202,17 +206,23 @@ class Hub:
                 return
             over = self.draining or trio.current_time() >= end_at
             frames = b""
+            held = False
             if ordinal < head.tail and not over:
-                batch = await self._batch(reader, ordinal)
+                patient = held_until is None or trio.current_time() < held_until
+                batch = await self._batch(reader, ordinal, patient and not head.closed)
                 # The head after the read: it cannot be behind the batch.
                 head = self.head(reader.key, reader.stream_id)
                 if head is None:
                     return
-                frames, ordinal = batch.frames, batch.next
-                told_up_to_date = False
+                held = batch.next == ordinal
+                if not held:
+                    frames, ordinal, held_until = batch.frames, batch.next, None
+                    told_up_to_date = False
+                elif held_until is None:
+                    held_until = trio.current_time() + config.sse_heartbeat_s
             at_tail = ordinal >= head.tail
             closed = at_tail and head.closed
-            if control and (closed or not told_up_to_date):
+            if control and not held and (closed or not told_up_to_date):
                 cursor = max(cursor, self.cursor(None))
                 frames += sse.control(
                     ordinal,
@@ -231,23 +241,42 @@ class Hub:
                 heartbeat_at = trio.current_time() + config.sse_heartbeat_s
             if closed or over:
                 return
-            if not at_tail:
+            if not at_tail and not held:
                 await trio.lowlevel.checkpoint()
             else:
-                await self.wait(subscription, head, min(heartbeat_at, end_at))
+                until = heartbeat_at if held_until is None else min(heartbeat_at, held_until)
+                await self.wait(subscription, head, min(until, end_at))
 
-    async def _batch(self, reader: Follow, ordinal: int) -> Batch:
+    async def _batch(self, reader: Follow, ordinal: int, patient: bool) -> Batch:
+        """The next records, encoded; none if they must wait for what is behind them.
+
+        Not ``patient``: they are sent as they are.
+        """
         shared = len(self._bridge.subscribers.get(reader.stream_id, ())) > 1
         key = (reader.stream_id, ordinal, reader.encoding.name)
         if shared and (cached := self._batches.get(key)) is not None:
             return cached
-        result = await self._bridge.read(reader.key, ordinal, max_bytes=BATCH_BYTES_MAX)
-        if result.stream_id != reader.stream_id:
-            return Batch(ordinal, b"")  # deleted and made again; the caller sees it next
+        result = await self._read(reader, ordinal, patient)
+        if result is None or result.stream_id != reader.stream_id:
+            return Batch(ordinal, b"")  # waits, or deleted and made again: the caller sees that
         batch = Batch(result.next, reader.encoding.encode(result))
-        if shared:
+        if shared and batch.next > ordinal:
             self._batches.put(key, batch)
         return batch
+
+    async def _read(
+        self, reader: Follow, ordinal: int, patient: bool
+    ) -> tailrace.ReadResult | None:
+        result = await self._bridge.read(reader.key, ordinal, max_bytes=BATCH_BYTES_MAX)
+        whole = reader.encoding.whole(result) if patient else result.count
+        if whole == result.count:
+            return result
+        if whole:
+            return await self._bridge.read(
+                reader.key, ordinal, max_bytes=BATCH_BYTES_MAX, stop=ordinal + whole
+            )
+        # A record as large as a batch does not wait: it would come back alone each time.
+        return None if result.up_to_date else result
 
 
 _BatchKey = tuple[int, int, str]

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tailrace_server import operations
+from tailrace_server.buckets import manage as buckets
+from tailrace_server.buckets.retention import put_retention
 from tailrace_server.context import Handler
 from tailrace_server.keys import Right
 from tailrace_server.protocol import errors, headers, session_query
@@ -46,6 +48,16 @@ ROUTES: Final = (
     Route("GET", "/v1/stream/{stream_name*}", get_stream),
     Route("HEAD", "/v1/stream/{stream_name*}", head_stream),
     Route("DELETE", "/v1/stream/{stream_name*}", delete_stream),
+    Route("PUT", "/ds/{bucket}", buckets.put_bucket),
+    Route("GET", "/ds/{bucket}", buckets.get_bucket),
+    Route("DELETE", "/ds/{bucket}", buckets.delete_bucket),
+    Route("GET", "/ds/{bucket}/streams", buckets.list_streams),
+    Route("PUT", "/ds/{bucket}/{stream}", put_stream),
+    Route("POST", "/ds/{bucket}/{stream}", post_stream),
+    Route("GET", "/ds/{bucket}/{stream}", get_stream),
+    Route("HEAD", "/ds/{bucket}/{stream}", head_stream),
+    Route("DELETE", "/ds/{bucket}/{stream}", delete_stream),
+    Route("PUT", "/ds/{bucket}/{stream}/retention/{offset}", put_retention),
     Route("GET", "/healthz", operations.healthz, public=True),
     Route("GET", "/readyz", operations.readyz, public=True),
     Route("GET", "/metrics", operations.metrics),

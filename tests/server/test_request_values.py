@@ -169,7 +169,8 @@ def test_5_2_1_the_largest_number_is_2_to_the_53_less_1() -> None:
         ("1", False),
         ("yes", False),
         ("", False),
-        ("true, true", False),
+        ("true, true", True),
+        ("true, false", False),
     ],
 )
 def test_4_1_stream_closed_is_true_in_any_case(value: str, closes: bool) -> None:

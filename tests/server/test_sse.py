@@ -6,6 +6,7 @@ import base64
 import json
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -96,3 +97,20 @@ def test_text_frames_keep_every_line(text: str) -> None:
 def test_binary_frames_are_base64(payload: bytes) -> None:
     line = sse.binary(payload).split(b"\n")[1].removeprefix(b"data: ")
     assert base64.b64decode(line, validate=True) == payload
+
+
+@pytest.mark.parametrize("text", ["é", "€", "𝄞", "a€"])
+def test_text_is_unfinished_inside_a_character_only(text: str) -> None:
+    raw = text.encode()
+    for cut in range(len(raw) + 1):
+        try:
+            raw[:cut].decode()
+        except UnicodeDecodeError:
+            assert sse.unfinished(raw[:cut])
+        else:
+            assert not sse.unfinished(raw[:cut])
+
+
+@pytest.mark.parametrize("raw", [b"\x80", b"\xbf\xbf\xbf", b"\xc0", b"\xf5", b"\xff", b"\xe9a"])
+def test_text_that_is_no_utf_8_is_not_waited_for(raw: bytes) -> None:
+    assert not sse.unfinished(raw)

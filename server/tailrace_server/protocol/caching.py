@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Final, NamedTuple
 
 import xxhash
 
@@ -16,7 +16,8 @@ a reader sees its own writes and never a stream that has been replaced."""
 LIVE: Final = "no-cache, no-transform"
 PUBLIC_HISTORY: Final = "public, max-age=60, stale-while-revalidate=300"
 
-_ENTITY_TAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+_ENTITY_TAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
+_OWN_TAG: Final = re.compile(r'"([0-9a-f]{1,16}):[0-9]{1,19}:([0-9]{1,19})(?::c)?"', re.ASCII)
 
 
 def etag(stream_id: int, start: int, end: int, *, closed: bool, variant: str = "") -> str:
@@ -46,4 +47,25 @@ def none_match(header: str | None, tag: str) -> bool:
         return False
     if header.strip() == "*":
         return True
-    return tag in _ENTITY_TAG.findall(header)
+    return any(found == tag for _, found in _ENTITY_TAG.findall(header))
+
+
+class Tail(NamedTuple):
+    """Where a tag of :func:`etag` ends: ``end`` was the tail if it came from HEAD or an append."""
+
+    stream_id: int
+    end: int
+
+
+def tails(if_match: str) -> list[Tail]:
+    """What an If-Match header names of this server's tags.
+
+    Compared strongly (RFC 9110 section 13.1.1), so weak tags name nothing; nor does what this
+    server did not make.
+    """
+    found = []
+    for weak, tag in _ENTITY_TAG.findall(if_match):
+        match = _OWN_TAG.fullmatch(tag)
+        if match is not None and not weak:
+            found.append(Tail(int(match[1], 16), int(match[2])))
+    return found

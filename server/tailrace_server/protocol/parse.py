@@ -78,7 +78,10 @@ def append_headers(request: Request) -> AppendHeaders:
 def closes(request: Request) -> bool:
     """``Stream-Closed: true`` in any case; every other value counts as absent (section 4.1)."""
     value = request.header(headers.STREAM_CLOSED)
-    return value is not None and value.lower() == "true"
+    if value is None:
+        return False
+    # Sent twice it arrives as one value with a comma.
+    return all(part.strip().lower() == "true" for part in value.split(","))
 
 
 def _producer(request: Request) -> Producer | None:

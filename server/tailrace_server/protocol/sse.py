@@ -53,6 +53,16 @@ def text(payload: Chunk) -> bytes:
     return b"event: data\n" + b"\n".join(fields) + b"\n\n"
 
 
+def unfinished(payload: Chunk) -> bool:
+    """Whether UTF-8 text ends inside a character, which a frame would tear in two."""
+    for back, byte in enumerate(reversed(bytes(payload[-3:])), 1):
+        if byte >= 0xC2:
+            return back < (2 if byte < 0xE0 else 3 if byte < 0xF0 else 4 if byte < 0xF5 else 0)
+        if not 0x80 <= byte < 0xC0:
+            return False
+    return False
+
+
 def binary(payload: Chunk) -> bytes:
     """One ``data`` event with base64 (RFC 4648), for content types that are no text."""
     return b"event: data\ndata: " + base64.b64encode(payload) + b"\n\n"

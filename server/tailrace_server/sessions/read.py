@@ -43,6 +43,9 @@ class SessionEncoding:
     def control(self) -> bool:
         return not self.messages
 
+    def whole(self, result: tailrace.ReadResult) -> int:
+        return result.count
+
     def encode(self, result: tailrace.ReadResult) -> bytes:
         if self.messages:
             frames = []

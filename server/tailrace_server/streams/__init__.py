@@ -1,1 +1,1 @@
-"""The streams themselves: the Durable Streams Protocol at ``/v1/stream/{path}``."""
+"""The streams themselves: the Durable Streams Protocol, at ``/v1/stream/{path}`` and in buckets."""

@@ -52,6 +52,14 @@ class StreamEncoding:
     def control(self) -> bool:
         return True
 
+    def whole(self, result: tailrace.ReadResult) -> int:
+        """Text is whole where no character goes on in the next record."""
+        count = result.count
+        if self.form is Form.TEXT:
+            while count and sse.unfinished(result.payload[: result.ends[count - 1]]):
+                count -= 1
+        return count
+
     def encode(self, result: tailrace.ReadResult) -> bytes:
         if not result.count:
             return b""
@@ -84,7 +92,7 @@ async def get_stream(context: Context, call: Call) -> Answer:
         if query.start.ordinal is None:
             return stream_response.tail(head)
         result = await context.bridge.read(
-            key, query.start.ordinal, max_bytes=context.config.read_bytes_max
+            key, _kept(query.start.ordinal, head), max_bytes=context.config.read_bytes_max
         )
     except Rejected as error:
         raise refusal(error, key) from None
@@ -117,16 +125,21 @@ async def _touch(context: Context, head: tailrace.Head) -> None:
 
 
 def _start(query: ReadQuery, head: tailrace.Head) -> int:
-    """The ordinal a live read starts at, never beyond the tail; 410 before what is kept."""
+    """The ordinal a live read starts at, never beyond the tail."""
     if query.start.ordinal is None:
         return head.tail
-    if query.start.ordinal < head.start:
+    return min(_kept(query.start.ordinal, head), head.tail)
+
+
+def _kept(ordinal: int, head: tailrace.Head) -> int:
+    """``ordinal``; 410 if it is before what is kept (``-1`` is, once anything is dropped)."""
+    if ordinal < head.start:
         raise RequestError(
             410,
             Reason.TRIMMED.value,
             f"offset: what was before {encode_offset(head.start)} is no longer kept",
         )
-    return min(query.start.ordinal, head.tail)
+    return ordinal
 
 
 def _follow(context: Context, call: Call, query: ReadQuery, head: tailrace.Head) -> LiveResponse:

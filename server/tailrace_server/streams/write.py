@@ -6,7 +6,11 @@ many requests at once and answer a whole group after its sync.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from tailrace.errors import Rejected
+from tailrace.limits import ORDINAL_MAX
 from tailrace.operation import Append, Create, Delete, ForkPoint, StreamKey, StreamOptions
 from tailrace.outcome import Appended, Created, Deleted, Outcome, Reason, Rejection
 from tailrace.stream import DEFAULT_CONTENT_TYPE, media_type
@@ -14,16 +18,24 @@ from tailrace_server.config import ServiceConfig
 from tailrace_server.context import Answer, Call, Context
 from tailrace_server.keys import Right
 from tailrace_server.protocol import headers, parse, render, stream_request, stream_response
+from tailrace_server.protocol.caching import Tail
 from tailrace_server.protocol.errors import RequestError, bad_request
 from tailrace_server.protocol.message import Request, Response
 from tailrace_server.protocol.parse import AppendHeaders
 from tailrace_server.protocol.stream_request import ForkHeaders
-from tailrace_server.streams.address import no_stream, refusal, source_key, stream_key
+from tailrace_server.streams.address import (
+    may,
+    no_stream,
+    refusal,
+    source_key,
+    stream_key,
+    written_key,
+)
 
 
 async def put_stream(context: Context, call: Call) -> Answer:
     """Create a stream or a fork, or confirm one with the same configuration."""
-    key = stream_key(call, Right.APPEND)
+    key = written_key(call)
     sent = stream_request.create_headers(call.request)
     fork = None if sent.fork is None else _fork_point(context, call, sent.fork)
     # A fork without a content type has its source's, which says what the body is.
@@ -48,7 +60,7 @@ async def put_stream(context: Context, call: Call) -> Answer:
 
 def _fork_point(context: Context, call: Call, fork: ForkHeaders) -> ForkPoint:
     source = source_key(fork.source, headers.STREAM_FORKED_FROM)
-    if not call.grant.has(Right.READ):
+    if not may(call.grant, Right.READ, source):
         raise no_stream(source.stream)
     return ForkPoint(source, None if fork.start is None else fork.start.ordinal, fork.sub_offset)
 
@@ -77,14 +89,38 @@ def _location(request: Request) -> str:
 
 async def post_stream(context: Context, call: Call) -> Answer:
     """Append, close, or both."""
-    key = stream_key(call, Right.APPEND)
+    key = written_key(call)
     sent = parse.append_headers(call.request)
+    tails = stream_request.if_match(call.request)
+    if tails is not None:
+        sent = replace(sent, expected_ordinal=_tail_that_matches(context, key, tails))
     try:
         operation = plan_append(key, sent, call.request.body, context.config)
     except RequestError as error:
         _check_stream(context, key, sent)
         raise error from None
-    return answer_append(key, await context.bridge.perform(operation))
+    outcome = await context.bridge.perform(operation)
+    if (
+        tails is not None
+        and isinstance(outcome, Rejection)
+        and outcome.reason is Reason.EXPECTED_ORDINAL_MISMATCH
+    ):
+        return stream_response.unmatched(outcome)
+    return answer_append(key, outcome)
+
+
+def _tail_that_matches(context: Context, key: StreamKey, tails: Sequence[Tail]) -> int:
+    """The tail that the stream must have for If-Match to hold; one it never has if none may.
+
+    The comparison itself is the engine's: it sees what is staged, and tells a repetition, a
+    missing and a closed stream first.
+    """
+    try:
+        head = context.store.head(key)
+    except Rejected as error:
+        raise refusal(error, key) from None
+    ends = [tail.end for tail in tails if tail.stream_id == head.stream_id]
+    return head.tail if head.tail in ends else max(ends, default=ORDINAL_MAX)
 
 
 def plan_append(key: StreamKey, sent: AppendHeaders, body: bytes, config: ServiceConfig) -> Append:
@@ -141,7 +177,7 @@ def answer_append(key: StreamKey, outcome: Outcome) -> Response:
             return no_stream(key.stream).response()
         return render.rejection(outcome)
     assert isinstance(outcome, Appended)
-    return render.appended(outcome)
+    return stream_response.appended(outcome)
 
 
 async def delete_stream(context: Context, call: Call) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,9 @@ from tests.server.test_front_corpus import (
 )
 
 
-async def run_corpus(kind: str, directory: Path) -> dict[str, Comparable]:
+async def run_corpus(
+    kind: str, directory: Path, cases: Sequence[Case] = streams_api.CASES
+) -> dict[str, Comparable]:
     found = {}
     with tailrace.open(directory) as store:
         service = Service(store, CONFIG, KeyRing([sessions_api.KEY]))
@@ -36,7 +39,7 @@ async def run_corpus(kind: str, directory: Path) -> dict[str, Comparable]:
         async with trio.open_nursery() as nursery:
             await nursery.start(service.run)
             await nursery.start(front.serve, [listener])
-            for case in streams_api.CASES:
+            for case in cases:
                 with trio.fail_after(PATIENCE_S):
                     stream = await trio.open_tcp_stream("127.0.0.1", port)
                     async with RawClient(stream) as client:

@@ -279,3 +279,31 @@ async def test_5_7_5_8_there_must_be_room_for_a_reader(tmp_path: Path) -> None:
             full = await get(client, "a", f"offset=now&live={live}")
             assert full.status == 503 and full.headers["retry-after"]
             assert (await get(client, "none", f"offset=now&live={live}")).status == 404
+
+
+async def test_5_8_a_character_split_across_appends_arrives_whole(tmp_path: Path) -> None:
+    async with serving(tmp_path, config=PATIENT) as client:
+        euro = "€".encode()
+        await put(client, "a", b"one")
+        await post(client, "a", b"two" + euro[:1])
+        tail = await opened(client, "a", "offset=-1")
+        assert (await tail.next()).data == "one"
+        assert (await tail.next()).json["streamNextOffset"] == "00000001"
+        await post(client, "a", euro[1:2])
+        await waiting(client)
+        await post(client, "a", euro[2:] + b"!")
+        assert (await tail.next()).data == "two€!"
+        control = (await tail.next()).json
+        assert control["streamNextOffset"] == "00000004" and control["upToDate"] is True
+
+
+async def test_5_8_half_a_character_is_not_held_for_ever(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        for path, closing in (("a", False), ("b", True)):
+            await put(client, path)
+            tail = await opened(client, path, "offset=-1")
+            await tail.next()
+            await post(client, path, b"x\xe2\x82")
+            if closing:
+                await post(client, path, b"", CLOSE)
+            await tail.until(lambda tail: b"data:x\xe2\x82\n" in tail.raw)

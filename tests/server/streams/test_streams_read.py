@@ -20,7 +20,8 @@ async def test_5_5_head(tmp_path: Path) -> None:
         assert found.headers["stream-next-offset"] == "00000001"
         assert found.headers["stream-ttl"] == "3600"
         assert found.headers["cache-control"] == "no-store"
-        assert not {"stream-closed", "stream-expires-at", "etag"} & set(found.headers)
+        assert not {"stream-closed", "stream-expires-at"} & set(found.headers)
+        assert found.headers["etag"] == (await get(client, "a")).headers["etag"]
         await put(client, "b", b"", CLOSE | {"stream-expires-at": "2999-01-01T00:00:00+01:00"})
         found = await client("HEAD", at("b"))
         assert found.headers["stream-expires-at"] == "2998-12-31T23:00:00.000Z"

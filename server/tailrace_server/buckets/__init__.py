@@ -1,0 +1,1 @@
+"""Buckets at ``/ds/{bucket}``, and what their streams have beyond the base protocol."""
