@@ -154,7 +154,8 @@ def test_5_2_closed_comes_first_then_content_type_then_producer_then_seq(engine:
     everything = Append(A, [b"x"], expected_ordinal=7, stream_seq="a")
     assert engine.reason(everything) is Reason.STREAM_SEQ_REGRESSED
     engine.done(Append(A, close=True))
-    refused = engine.refused(Append(A, [b"x"], expected_ordinal=7, **wrong))  # type: ignore[arg-type]
+    everything = Append(A, [b"x"], expected_ordinal=7, **wrong)  # type: ignore[arg-type]
+    refused = engine.refused(everything)
     assert (refused.reason, refused.closed, refused.tail) == (Reason.STREAM_CLOSED, True, 1)
 
 
