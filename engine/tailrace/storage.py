@@ -153,6 +153,8 @@ class OsStorage:
         """Without ``create`` a missing directory is a FileNotFoundError."""
         self._root = os.fspath(directory)
         self._lock_descriptor: int | None = None
+        if os.path.exists(self._root) and not os.path.isdir(self._root):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), self._root)
         if create and not os.path.isdir(self._root):
             os.makedirs(self._root, mode=0o750, exist_ok=True)
             self.sync_directory(os.pardir)
