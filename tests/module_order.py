@@ -94,6 +94,15 @@ tailrace_server.protocol.stream_name
 tailrace_server.protocol.stream_request
 tailrace_server.protocol.stream_response
 tailrace_server.protocol.views
+tailrace_server.protocol.subscription_error
+tailrace_server.protocol.subscription_glob
+tailrace_server.protocol.subscription_state
+tailrace_server.protocol.subscription_machine
+tailrace_server.protocol.subscription_url
+tailrace_server.protocol.subscription_token
+tailrace_server.protocol.subscription_keys
+tailrace_server.protocol.subscription_request
+tailrace_server.protocol.subscription_view
 
 tailrace_server.config
 tailrace_server.keys
@@ -101,6 +110,12 @@ tailrace_server.logs
 tailrace_server.metrics
 tailrace_server.engine_bridge
 tailrace_server.live
+tailrace_server.subscriptions
+tailrace_server.subscriptions.journal
+tailrace_server.subscriptions.live
+tailrace_server.subscriptions.webhook
+tailrace_server.subscriptions.delivery
+tailrace_server.subscriptions.manager
 tailrace_server.context
 tailrace_server.operations
 tailrace_server.streams
@@ -116,6 +131,7 @@ tailrace_server.sessions.pages
 tailrace_server.sessions.search
 tailrace_server.sessions.read
 tailrace_server.sessions.manage
+tailrace_server.subscriptions.handlers
 tailrace_server.routes
 tailrace_server.service
 tailrace_server.front

@@ -9,6 +9,8 @@ from tailrace import limits
 
 SESSIONS_BUCKET: Final = "sessions"
 FLAT_BUCKET: Final = "flat"
+SUBSCRIPTIONS_BUCKET: Final = "__ds"
+"""Holds subscriptions and secret keys: no route reads or writes its streams."""
 BUCKETS: Final = (SESSIONS_BUCKET, FLAT_BUCKET)
 
 
@@ -26,6 +28,10 @@ class ServiceConfig:
     drain_timeout_s: how long a graceful stop waits for live readers to end.
     loopback_only_without_keys: while no key is configured, refuse what comes by another name
         than this machine's, or from a page that is not local (403).
+    public_url: what webhooks are told to call back; None: as each subscription's maker came.
+    webhook_timeout_s: how long a webhook may take to answer.
+    webhooks_to_localhost: webhooks may be plain HTTP to this machine though keys are
+        configured; without keys, in development, they may anyway.
     """
 
     long_poll_timeout_s: float = 30.0
@@ -37,3 +43,6 @@ class ServiceConfig:
     read_bytes_max: int = limits.READ_BYTES_DEFAULT
     drain_timeout_s: float = 5.0
     loopback_only_without_keys: bool = False
+    public_url: str | None = None
+    webhook_timeout_s: float = 30.0
+    webhooks_to_localhost: bool = False

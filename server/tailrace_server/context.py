@@ -17,6 +17,7 @@ from tailrace_server.metrics import Metrics
 from tailrace_server.protocol.errors import NOT_FOUND, RequestError
 from tailrace_server.protocol.message import Request, Response
 from tailrace_server.protocol.target import Query
+from tailrace_server.subscriptions.manager import Subscriptions
 
 Answer = Response | LiveResponse
 
@@ -30,6 +31,7 @@ class Context:
     keys: KeyRing
     hub: Hub
     metrics: Metrics
+    subscriptions: Subscriptions
     # Changing metadata reads, merges and writes; one at a time, so that none is lost.
     metadata_lock: trio.Lock = field(default_factory=trio.Lock)
 

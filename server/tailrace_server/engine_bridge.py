@@ -16,8 +16,8 @@ from typing import Final, TypeVar
 import trio
 
 import tailrace
-from tailrace.operation import Operation, StreamKey
-from tailrace.outcome import Outcome
+from tailrace.operation import Append, Create, Operation, StreamKey
+from tailrace.outcome import Appended, Created, Outcome
 
 T = TypeVar("T")
 
@@ -42,10 +42,11 @@ class Completion(ABC):
 class _Request(Completion):
     """One request's wait for its ticket."""
 
-    __slots__ = ("task",)
+    __slots__ = ("key", "task")
 
-    def __init__(self, task: trio.lowlevel.Task) -> None:
+    def __init__(self, task: trio.lowlevel.Task, key: StreamKey | None) -> None:
         self.task: trio.lowlevel.Task | None = task
+        self.key = key
 
     def complete(self, ticket: tailrace.Ticket) -> None:
         task, self.task = self.task, None
@@ -114,6 +115,8 @@ class EngineBridge:
     def __init__(self, store: tailrace.Store) -> None:
         self.store: Final = store
         self.subscribers: Final[dict[int, set[Subscription]]] = {}
+        # Told, in the Trio thread, of every stream that was made (then True) or appended to.
+        self.on_change: Callable[[StreamKey, bool], None] | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._read_limiter = trio.CapacityLimiter(READ_THREADS)
         self._search_limiter = trio.CapacityLimiter(SEARCH_THREADS)
@@ -132,7 +135,8 @@ class EngineBridge:
         Raises what submitting does (:class:`~tailrace.errors.Overloaded`, ...) or
         :class:`~tailrace.errors.LogPoisoned`. Cancelling it cancels the wait alone.
         """
-        request = _Request(trio.lowlevel.current_task())
+        key = operation.key if isinstance(operation, Append | Create) else None
+        request = _Request(trio.lowlevel.current_task(), key)
         (ticket,) = self.store.submit([operation], context=request)
         if ticket.done:
             request.task = None
@@ -195,7 +199,21 @@ class EngineBridge:
             context = ticket.context
             if isinstance(context, Completion):
                 context.complete(ticket)
+        if self.on_change is not None:
+            self._tell_changes(tickets, self.on_change)
         if self.subscribers:
             for stream_id in stream_ids:
                 for subscription in self.subscribers.get(stream_id, ()):
                     subscription.wake()
+
+    def _tell_changes(
+        self, tickets: Sequence[tailrace.Ticket], on_change: Callable[[StreamKey, bool], None]
+    ) -> None:
+        for ticket in tickets:
+            context, outcome = ticket.context, ticket.outcome
+            if not isinstance(context, _Request) or context.key is None:
+                continue
+            if isinstance(outcome, Created):
+                on_change(context.key, True)
+            elif isinstance(outcome, Appended) and not outcome.duplicate:
+                on_change(context.key, outcome.created)

@@ -18,6 +18,7 @@ from tailrace_server.protocol.target import path_segments, percent_decode
 from tailrace_server.sessions import append, manage, read, search
 from tailrace_server.streams.read import get_stream, head_stream
 from tailrace_server.streams.write import delete_stream, post_stream, put_stream
+from tailrace_server.subscriptions import handlers as subscriptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Route:
     public: bool = False
 
 
+_SUBSCRIPTION: Final = "/v1/stream/__ds/subscriptions/{subscription}"
+
 ROUTES: Final = (
     Route("GET", "/v1/sessions", manage.list_sessions),
     Route("GET", "/v1/sessions/{session}", manage.get_session, Right.READ),
@@ -43,6 +46,18 @@ ROUTES: Final = (
     Route("GET", "/v1/sessions/{session}/events/stream", read.stream_events, Right.READ),
     Route("HEAD", "/v1/sessions/{session}/events/stream", read.head_events, Right.READ),
     Route("GET", "/v1/search", search.get_search),
+    # Before the streams, whose names may hold slashes (protocol section 6).
+    Route("GET", "/v1/stream/__ds/jwks.json", subscriptions.get_jwks, public=True),
+    Route("PUT", _SUBSCRIPTION, subscriptions.put_subscription),
+    Route("GET", _SUBSCRIPTION, subscriptions.get_subscription),
+    Route("DELETE", _SUBSCRIPTION, subscriptions.delete_subscription),
+    Route("POST", f"{_SUBSCRIPTION}/streams", subscriptions.add_streams),
+    Route("DELETE", f"{_SUBSCRIPTION}/streams/{{linked_stream*}}", subscriptions.remove_stream),
+    Route("POST", f"{_SUBSCRIPTION}/claim", subscriptions.claim),
+    # These carry the token of a wake instead of a key.
+    Route("POST", f"{_SUBSCRIPTION}/callback", subscriptions.callback, public=True),
+    Route("POST", f"{_SUBSCRIPTION}/ack", subscriptions.ack, public=True),
+    Route("POST", f"{_SUBSCRIPTION}/release", subscriptions.release, public=True),
     Route("PUT", "/v1/stream/{stream_name*}", put_stream),
     Route("POST", "/v1/stream/{stream_name*}", post_stream),
     Route("GET", "/v1/stream/{stream_name*}", get_stream),

@@ -28,6 +28,7 @@ from tailrace_server.protocol.loopback import check_loopback
 from tailrace_server.protocol.message import Request, Response
 from tailrace_server.protocol.target import parse_query
 from tailrace_server.routes import ROUTES, Match, Router
+from tailrace_server.subscriptions.manager import Subscriptions
 
 __all__ = ["LiveResponse", "Service", "ServiceConfig"]
 
@@ -44,7 +45,12 @@ class Service:
             store.counters,
             lambda: {"live_readers": hub.readers, "draining": int(hub.draining)},
         )
-        self.context = Context(bridge, config, keys, hub, metrics)
+        subscriptions = Subscriptions(
+            bridge,
+            local_allowed=lambda: config.webhooks_to_localhost or keys.is_open,
+            webhook_timeout_s=config.webhook_timeout_s,
+        )
+        self.context = Context(bridge, config, keys, hub, metrics, subscriptions)
         self._router = Router(ROUTES)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -57,8 +63,9 @@ class Service:
                 outcome = await context.bridge.perform(CreateBucket(bucket))
                 if isinstance(outcome, Rejection):
                     assert outcome.reason is Reason.BUCKET_EXISTS
-            task_status.started()
-            await trio.sleep_forever()
+            async with trio.open_nursery() as nursery:
+                await nursery.start(context.subscriptions.run)
+                task_status.started()
         finally:
             context.keys.on_change = None
             context.bridge.detach()

@@ -6,4 +6,4 @@ if (!baseUrl || !longPollMs) {
   throw new Error("CONFORMANCE_URL and CONFORMANCE_LONG_POLL_MS must be set")
 }
 
-runConformanceTests({ baseUrl, longPollTimeoutMs: Number(longPollMs), subscriptions: false })
+runConformanceTests({ baseUrl, longPollTimeoutMs: Number(longPollMs), subscriptions: true })

@@ -19,6 +19,8 @@ IF_NONE_MATCH: Final = "If-None-Match"
 IF_MATCH: Final = "If-Match"
 LAST_EVENT_ID: Final = "Last-Event-ID"
 HOST: Final = "Host"
+CONNECTION: Final = "Connection"
+USER_AGENT: Final = "User-Agent"
 ORIGIN: Final = "Origin"
 X_FORWARDED_PROTO: Final = "X-Forwarded-Proto"
 STREAM_SEQ: Final = "Stream-Seq"
@@ -35,6 +37,9 @@ STREAM_FORK_SUB_OFFSET: Final = "Stream-Fork-Sub-Offset"
 STREAM_SNAPSHOT_MATCH: Final = "Stream-Snapshot-Match"
 PRODUCER_EPOCH: Final = "Producer-Epoch"
 PRODUCER_SEQ: Final = "Producer-Seq"
+
+# Requests to webhooks (protocol section 7.1).
+WEBHOOK_SIGNATURE: Final = "Webhook-Signature"
 
 # Responses.
 ALLOW: Final = "Allow"
