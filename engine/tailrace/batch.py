@@ -91,7 +91,7 @@ def join_records(records: Sequence[bytes], is_json: bool) -> tuple[array[int], b
     """``(ends, payload)`` of records as they are stored."""
     if not records:
         return array("I"), b""
-    payload = b",".join(records) + b"," if is_json else b"".join(records)
+    payload = b",".join([*records, b""]) if is_json else b"".join(records)
     if len(records) == 1:
         return array("I", (len(payload),)), payload
     ends = array("I", list(map(len, records)))
