@@ -197,8 +197,7 @@ def _check_checkpoints(storage: Storage, manifest: Manifest, report: CheckReport
             newest = newest or catalog
         except (BadCheckpoint, FileNotFoundError) as error:
             report.derived_damages.append(f"{name}: {error}")
-    whole = sorted(manifest.segments) == list(range(len(manifest.segments)))
-    if newest is None and not whole:
+    if newest is None and not manifest.has_whole_log:
         name = filenames.checkpoint(max(manifest.checkpoints, default=0))
         report.damages.append(
             Damage(name, 0, 0, None, True, "no checkpoint can be read, and it cannot be made again")

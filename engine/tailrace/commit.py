@@ -263,19 +263,23 @@ class Committer:
         self.staged_bytes += SEAL_BYTES
 
     def commit(self) -> bool:
-        """Make everything staged durable and known. The caller holds ``commit_lock``."""
+        """Make everything staged durable and known. False: nothing was staged.
+
+        The caller holds ``commit_lock``.
+        """
         with self._lock:
             self._empty_inbox()
             if not self._queue:
+                # Stays false although we go on: a leader that gets here is not the committer
+                # thread, which may sleep, and must hear of whatever comes next.
                 self._awake = False
                 self._empty_inbox()  # what came while we fell asleep; see _kick
                 if not self._queue:
                     return False
-                self._awake = True
             if self.poison is not None:
                 group, self._queue = self._queue, []
                 self._fail(group, self._poisoned)
-                return False
+                return True
             group, self._queue = self._queue, []
             self._in_flight = True
             end = self._cursor.position
@@ -285,12 +289,12 @@ class Committer:
             changed = self._publish(Publish(group, end))
         except _NoSegment as error:
             self._shed(group, error)
-            return False
+            return True
         except BaseException as error:
             self._poison(group, error)
             if not isinstance(error, (OSError, TailraceError)):
                 raise
-            return False
+            return True
         with self._lock:
             self.durable_position = end
             self.staged_bytes -= written

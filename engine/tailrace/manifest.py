@@ -28,6 +28,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checkpoints: tuple[int, ...]
 
     @property
+    def has_whole_log(self) -> bool:
+        """No segment was ever reclaimed: the log can be replayed from its very beginning."""
+        return sorted(self.segments) == list(range(len(self.segments)))
+
+    @property
     def store_id_bytes(self) -> bytes:
         return bytes.fromhex(self.store_id)
 

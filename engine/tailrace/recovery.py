@@ -124,7 +124,7 @@ def load_checkpoint(storage: Storage, manifest: Manifest) -> tuple[Catalog, int]
             return decode_checkpoint(read_file(storage, name), position), position
         except (BadCheckpoint, FileNotFoundError) as error:
             _logger.error("checkpoint %s cannot be used: %s", name, error)
-    if sorted(manifest.segments) == list(range(len(manifest.segments))):
+    if manifest.has_whole_log:
         return Catalog(), SEGMENT_HEADER_BYTES
     raise Corrupted(
         "no checkpoint can be read, and a part of the log before it was reclaimed",

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import tailrace
 from tailrace import (
     Append,
     CreateBucket,
     Delete,
     LogPoisoned,
+    Options,
     Overloaded,
     StreamOptions,
     Ticket,
@@ -154,3 +156,24 @@ def test_upkeep_failing_for_want_of_space_does_not_stop_writes(tmp_path: Path) -
         assert store.head(KEY).tail == 400
     with opened(tmp_path) as store:
         assert len(read_all(store, KEY, page_bytes=1 << 20)) == 400
+
+
+def test_the_committer_hears_of_what_comes_after_a_refused_group(tmp_path: Path) -> None:
+    """It went to sleep marked as awake, and nobody woke it: without marks, for ever."""
+    storage = HookedStorage(tmp_path)
+    options = Options(segment_bytes=64 * 1024, mark_idle_s=None)
+    with tailrace.open(tmp_path, options=options, storage=storage) as store:
+        store.create_bucket(KEY.bucket)
+        store.create(KEY)
+
+        def hook(kind: str, name: str) -> None:
+            if kind == "create" and ".segment" in name:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+        storage.hook = hook
+        with pytest.raises(Overloaded):
+            for _ in range(100):
+                store.submit([Append(KEY, [bytes(4000)])])[0].wait(PATIENCE_S)
+        storage.hook = lambda kind, name: None
+        for _ in range(3):
+            store.submit([Append(KEY, [b"x"])])[0].wait(PATIENCE_S)

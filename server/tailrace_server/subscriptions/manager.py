@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import random
 import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -22,6 +21,7 @@ import trio
 import tailrace
 from tailrace.errors import LogPoisoned, Overloaded, Rejected, StoreClosed
 from tailrace.operation import StreamKey
+from tailrace.store import wall_clock_ms
 from tailrace_server.config import FLAT_BUCKET
 from tailrace_server.engine_bridge import EngineBridge
 from tailrace_server.protocol import subscription_machine as machine
@@ -61,10 +61,6 @@ _INTERESTED_MAX: Final = 100_000
 _PAUSE_S: Final = 1.0
 
 _log = structlog.get_logger("tailrace.subscriptions")
-
-
-def wall_clock_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 class Subscriptions:
