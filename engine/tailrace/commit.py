@@ -118,43 +118,49 @@ class Committer:
     def submit(
         self,
         operations: Sequence[Operation],
-        on_done: Callable[[Ticket], None] | None,
-        owner: object,
+        tickets: Sequence[Ticket],
         partials: Sequence[Partial | None],
         *,
-        internal: bool = False,
-    ) -> list[Ticket]:
-        """Decide and stage. ``internal`` tickets are the store's own: groups do not show them."""
+        apart: bool = False,
+    ) -> None:
+        """Decide and stage. ``apart``: one that is invalid fails its own ticket, not them all."""
         if len(operations) > OPERATIONS_PER_SUBMIT_MAX:
             raise InvalidArgument("operations", f"at most {OPERATIONS_PER_SUBMIT_MAX} at once")
-        for operation in operations:
-            validate.operation(operation)
-        plain = Context(self._now_ms(), self._batch_bytes_max)
-        tickets = [Ticket(on_done, owner, internal=internal) for _ in operations]
         settled: list[tuple[Ticket, Outcome | None, BaseException | None]] = []
+        valid: list[tuple[Operation, Ticket, Partial | None]] = []
+        for operation, ticket, partial in zip(operations, tickets, partials, strict=True):
+            try:
+                validate.operation(operation)
+            except InvalidArgument as error:
+                if not apart:
+                    raise
+                settled.append((ticket, None, error))
+            else:
+                valid.append((operation, ticket, partial))
+        plain = Context(self._now_ms(), self._batch_bytes_max)
         with self._lock:
             if (refusal := self._unwritable()) is not None:
                 raise refusal
-            for operation, ticket, partial in zip(operations, tickets, partials, strict=True):
+            for operation, ticket, partial in valid:
                 context = plain if partial is None else plain._replace(partial=partial)
-                outcome, error = self._decide(operation, context, ticket)
-                if outcome is None and error is None:
+                outcome, fault = self._decide(operation, context, ticket)
+                if outcome is None and fault is None:
                     continue
                 if self._queue or self._in_flight:
-                    self._queue.append(Staged(0, (), None, NO_CHANGE, ticket, outcome, error))
+                    self._queue.append(Staged(0, (), None, NO_CHANGE, ticket, outcome, fault))
                 else:
-                    settled.append((ticket, outcome, error))
+                    settled.append((ticket, outcome, fault))
         if settled:
-            for ticket, outcome, error in settled:
-                ticket.answer(outcome, error)
-            if not internal:
-                self._on_group(Group([ticket for ticket, _, _ in settled], set()))
+            for ticket, outcome, fault in settled:
+                ticket.answer(outcome, fault)
+            told = [ticket for ticket, _, _ in settled if not ticket.internal]
+            if told:
+                self._on_group(Group(told, set()))
         if self._background:
             self._kick()
         else:
             with self.commit_lock:
                 self.commit()
-        return tickets
 
     def perform(self, operation: Operation, partial: Partial | None) -> Ticket:
         """Hand one operation over and, unless somebody is at it, commit."""

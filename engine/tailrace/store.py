@@ -128,11 +128,34 @@ class Store:
 
         Raises Overloaded, StoreClosed, LogPoisoned or InvalidArgument; then nothing was staged.
         """
+        tickets = [Ticket(on_done, context) for _ in operations]
+        self._submit(operations, tickets, apart=False)
+        return tickets
+
+    def submit_each(
+        self, operations: Sequence[Operation], contexts: Sequence[object]
+    ) -> list[Ticket]:
+        """As :meth:`submit`, for operations of many callers: each ticket has its own context.
+
+        An operation that is invalid fails its own ticket (whose ``error`` is InvalidArgument)
+        and no other. Tickets are told to :attr:`on_group` alone. ValueError if there are not
+        as many contexts as operations.
+
+        Raises Overloaded, StoreClosed or LogPoisoned; then nothing was staged.
+        """
+        if len(contexts) != len(operations):
+            raise ValueError("there must be one context for each operation")
+        tickets = [Ticket(None, context) for context in contexts]
+        self._submit(operations, tickets, apart=True)
+        return tickets
+
+    def _submit(
+        self, operations: Sequence[Operation], tickets: list[Ticket], *, apart: bool
+    ) -> None:
         partials = [self._partial(operation) for operation in operations]
-        tickets = self._core.committer.submit(operations, on_done, context, partials)
+        self._core.committer.submit(operations, tickets, partials, apart=apart)
         if not self._options.background:
             self._core.upkeep.run_due()
-        return tickets
 
     def perform(self, operation: Operation, timeout_s: float | None = None) -> Outcome:
         """Do one operation; the outcome, a rejection included, once it is durable.
@@ -332,9 +355,8 @@ class Store:
             return
         self._touching.add(stream_id)
         try:
-            self._core.committer.submit(
-                [Touch(state.config.key)], self._touched, stream_id, [None], internal=True
-            )
+            ticket = Ticket(self._touched, stream_id, internal=True)
+            self._core.committer.submit([Touch(state.config.key)], [ticket], [None])
         except TailraceError:
             # The read is still good; the next one tries again.
             self._touching.discard(stream_id)

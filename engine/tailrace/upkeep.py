@@ -22,6 +22,7 @@ from tailrace.offset_index import MappedIndex, MemoryIndex
 from tailrace.operation import Expire, Operation
 from tailrace.storage import Storage, replace_file
 from tailrace.stream import is_expired
+from tailrace.ticket import Ticket
 
 _logger = logging.getLogger("tailrace")
 _PREPARE_AT = 4  # the next segment is made once a quarter of this one is full
@@ -205,4 +206,5 @@ class Upkeep:
         ]
         for start in range(0, len(expired), _EXPIRE_AT_ONCE):
             batch = expired[start : start + _EXPIRE_AT_ONCE]
-            self._committer.submit(batch, None, None, [None] * len(batch), internal=True)
+            tickets = [Ticket(None, None, internal=True) for _ in batch]
+            self._committer.submit(batch, tickets, [None] * len(batch))

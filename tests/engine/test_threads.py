@@ -15,6 +15,7 @@ import tailrace
 from tailrace import (
     Append,
     Appended,
+    InvalidArgument,
     Options,
     Producer,
     Reason,
@@ -251,6 +252,27 @@ def test_tickets_and_groups_are_called_back_exactly_once(tmp_path: Path) -> None
     assert set(done.values()) == {1}
     assert set(done) <= set(grouped)
     assert set(grouped.values()) == {1}
+
+
+def test_operations_of_many_callers_succeed_and_fail_apart(tmp_path: Path) -> None:
+    grouped: list[Ticket] = []
+    with opened(tmp_path) as store:
+        store.create(KEY)
+        store.on_group = lambda group: grouped.extend(group.tickets)
+        good = Append(KEY, [b"x"])
+        invalid = Append(KEY, [b"y"], stream_seq="")
+        missing = Append(StreamKey("bucket", "none"), [b"z"])
+        tickets = store.submit_each([good, invalid, missing, good], ["a", "b", "c", "d"])
+        with pytest.raises(InvalidArgument, match="stream_seq"):
+            tickets[1].wait(PATIENCE_S)
+        outcomes = [tickets[n].wait(PATIENCE_S) for n in (0, 2, 3)]
+        assert isinstance(outcomes[1], Rejection)
+        assert [ticket.context for ticket in tickets] == ["a", "b", "c", "d"]
+        assert store.read(KEY, 0).payload == b"xx"
+        with pytest.raises(ValueError, match="one context for each"):
+            store.submit_each([good], [])
+        store.on_group = None
+    assert sorted(str(ticket.context) for ticket in grouped) == ["a", "b", "c", "d"]
 
 
 def test_a_rejection_waits_for_the_state_it_reveals(tmp_path: Path) -> None:
