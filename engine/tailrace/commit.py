@@ -342,8 +342,8 @@ class Committer:
             data = bytearray().join([part for entry in run for part in entry.parts])
             sealed = seal_batches(data)
             assert sealed == len(run), "a batch's length is not the one it was placed with"
-            segment.write(run[0].position, data)
             total += len(data)
+            segment.write(run[0].position, data)
             self.batches += sealed
         for segment in segments:
             segment.file.sync()

@@ -17,14 +17,14 @@ from typing import Final
 
 from tailrace import filenames
 from tailrace.errors import Corrupted, UnsupportedFormat
-from tailrace.limits import MIB, SEGMENT_HEADER_BYTES
+from tailrace.limits import SEGMENT_HEADER_BYTES
 from tailrace.native import View, crc32c
-from tailrace.storage import File, Mapping, Storage, write_zeros
+from tailrace.storage import PAGE_BYTES, File, Mapping, Storage
 
 MAGIC: Final = b"TAILRSEG"
 VERSION: Final = 1
 HEADER: Final = struct.Struct("<8sII16sQQ")
-_ZEROS_SYNC_BYTES: Final = 4 * MIB
+_ZEROS: Final = bytes(PAGE_BYTES)
 
 
 def encode_header(store_id: bytes, number: int, segment_bytes: int) -> bytes:
@@ -67,9 +67,15 @@ class Segment:
         self.view = View(self.data)
 
     def write(self, position: int, data: bytearray) -> None:
-        """Write a run of batches at a log position. Not durable until the file is synced."""
+        """Write a run of batches at a log position. Not durable until the file is synced.
+
+        The zeros that follow up to the end of the page, which stand there already, are
+        appended to ``data`` and written again: that spares the kernel reading the page, for a
+        new segment is not in its cache.
+        """
         offset = position - self.base_position
         assert SEGMENT_HEADER_BYTES <= offset <= self.segment_bytes - len(data)
+        data += _ZEROS[: -(offset + len(data)) % PAGE_BYTES]
         self.file.pwrite(data, offset)
 
     def close(self) -> None:
@@ -84,10 +90,7 @@ def create_segment(storage: Storage, store_id: bytes, number: int, segment_bytes
     storage.unlink(temporary)
     file = storage.open(temporary, writable=True, create=True)
     try:
-        for start in range(0, segment_bytes, _ZEROS_SYNC_BYTES):
-            # In steps: one sync of it all would hold up the syncs of writers for that long.
-            write_zeros(file, start, min(start + _ZEROS_SYNC_BYTES, segment_bytes))
-            file.sync()
+        file.fill_zeros(segment_bytes)
         file.pwrite(encode_header(store_id, number, segment_bytes), 0)
         file.sync()
     except OSError:

@@ -15,7 +15,9 @@ from typing import Final, Protocol
 
 from tailrace.errors import StoreLocked
 
+PAGE_BYTES: Final = 4096
 _ZERO_CHUNK: Final = bytes(1024 * 1024)
+_ZERO_PIECE_BYTES: Final = 256 * 1024
 _FILE_MODE: Final = 0o640
 
 
@@ -37,6 +39,10 @@ class File(Protocol):
         ...
 
     def truncate(self, length: int) -> None: ...
+
+    def fill_zeros(self, length: int) -> None:
+        """Give a new, empty file ``length`` zeros, a multiple of :data:`PAGE_BYTES`; durable."""
+        ...
 
     def map(self) -> Mapping:
         """The file's bytes as they are now, read only, and as they become."""
@@ -138,6 +144,27 @@ class OsFile:
 
     def truncate(self, length: int) -> None:
         os.ftruncate(self._descriptor, length)
+
+    def fill_zeros(self, length: int) -> None:
+        """In small pieces past the page cache, where the file system can, and one sync.
+
+        Syncs of other files then wait for a piece at most, not for megabytes of zeros that
+        the cache has gathered.
+        """
+        assert length % PAGE_BYTES == 0
+        os.posix_fallocate(self._descriptor, 0, length)
+        flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
+        try:
+            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
+        except OSError:
+            write_zeros(self, 0, length)
+        else:
+            # Direct writes need memory that begins at a page.
+            with mmap.mmap(-1, _ZERO_PIECE_BYTES) as zeros, memoryview(zeros) as piece:
+                for start in range(0, length, _ZERO_PIECE_BYTES):
+                    self.pwrite(piece[: length - start], start)
+            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags)
+        self.sync()
 
     def map(self) -> Mapping:
         return _OsMapping(self._descriptor)

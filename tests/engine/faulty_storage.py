@@ -266,6 +266,10 @@ class FaultyFile:
         self._storage.begin("truncate", self._name)
         self._change(_Change(length, None))
 
+    def fill_zeros(self, length: int) -> None:
+        self.pwrite(bytes(length), 0)
+        self.sync()
+
     def _change(self, change: _Change) -> None:
         inode = self._need(writable=True)
         with self._storage.mutex:

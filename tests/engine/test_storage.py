@@ -1,0 +1,83 @@
+"""The real storage: how a segment's zeros are written, and what the page rest is for."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tailrace import Append, Options, StreamKey, StreamOptions
+from tailrace.limits import MIB, SEGMENT_HEADER_BYTES
+from tailrace.storage import PAGE_BYTES, OsStorage
+from tests.engine.hooked_storage import HookedFile, HookedStorage
+from tests.engine.thread_lab import KEY, opened
+
+LENGTHS = [PAGE_BYTES, 256 * 1024, 256 * 1024 + PAGE_BYTES, MIB]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("direct", [True, False])
+def test_a_new_file_is_filled_with_zeros_on_any_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int, direct: bool
+) -> None:
+    real = fcntl.fcntl
+
+    def refuse(descriptor: int, command: int, argument: Any = 0) -> Any:
+        if command == fcntl.F_SETFL and argument & os.O_DIRECT:
+            raise OSError(errno.EINVAL, "no direct writes here")
+        return real(descriptor, command, argument)
+
+    if not direct:
+        monkeypatch.setattr(fcntl, "fcntl", refuse)
+    storage = OsStorage(tmp_path)
+    file = storage.open("zeros", writable=True, create=True)
+    file.fill_zeros(length)
+    assert file.size_bytes() == length
+    assert file.pread(length + 1, 0) == bytes(length)
+    # No hole is left: the blocks are there, whatever is written later.
+    assert os.stat(tmp_path / "zeros").st_blocks * 512 >= length
+    file.pwrite(b"unaligned", 100)  # the descriptor takes ordinary writes again
+    assert file.pread(9, 100) == b"unaligned"
+    file.close()
+
+
+def test_each_write_to_the_log_ends_at_a_page_of_a_segment_that_stays_zero_behind_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ends: list[int] = []
+    real = HookedFile.pwrite
+
+    def watch(self: HookedFile, data: bytes | bytearray | memoryview, position: int) -> None:
+        if self._name.endswith(".segment"):
+            ends.append(position + len(data))
+        real(self, data, position)
+
+    monkeypatch.setattr(HookedFile, "pwrite", watch)
+    options = Options(segment_bytes=MIB)
+    with opened(tmp_path, options, storage=HookedStorage(tmp_path)) as store:
+        for n in range(40):
+            store.perform(Append(KEY, [b"x" * (n * 97)], create=StreamOptions()))
+        used = store.counters()["durable_position"]
+        assert isinstance(used, int)
+    assert len(ends) >= 40
+    assert all(end % PAGE_BYTES == 0 for end in ends)
+    (segment, *_) = sorted((tmp_path / "log").glob("*.segment"))
+    content = segment.read_bytes()
+    assert len(content) == MIB
+    assert used > SEGMENT_HEADER_BYTES
+    # What closing adds is a mark; nothing but zeros is behind it.
+    assert content[used + PAGE_BYTES :].count(0) == MIB - used - PAGE_BYTES
+    with opened(tmp_path, options) as store:
+        assert store.head(KEY).tail == 40
+
+
+def test_a_log_goes_on_where_it_ended_in_the_middle_of_a_page(tmp_path: Path) -> None:
+    key = StreamKey("bucket", "s")
+    for n in range(5):
+        with opened(tmp_path) as store:
+            store.perform(Append(key, [b"%d" % n], create=StreamOptions()))
+            assert bytes(store.read(key, 0).payload) == b"01234"[: n + 1]
