@@ -136,7 +136,10 @@ class SetMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """Drop the records before ``ordinal``; the ordinals of what is left never change."""
+    """Drop the records before ``ordinal``; the ordinals of what is left never change.
+
+    Rejected if that is before what is still kept, or beyond the tail.
+    """
 
     key: StreamKey
     ordinal: int

@@ -35,6 +35,7 @@ class Reason(enum.Enum):
     FORK_SUB_OFFSET = "fork_sub_offset"
     FORK_TOO_DEEP = "fork_too_deep"
     TRIMMED = "trimmed"  # the ordinal is before the retained start
+    TRIM_BACKWARDS = "trim_backwards"  # what is before that was dropped already
     TRIM_BEYOND_TAIL = "trim_beyond_tail"
     TOO_LARGE = "too_large"
 

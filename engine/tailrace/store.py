@@ -269,7 +269,7 @@ class Store:
         return outcome
 
     def trim(self, key: Key, ordinal: int) -> Updated:
-        """Drop the records before ``ordinal``."""
+        """Drop the records before ``ordinal``; see :class:`tailrace.operation.Trim`."""
         outcome = self._do(Trim(StreamKey(*key), ordinal))
         assert isinstance(outcome, Updated)
         return outcome

@@ -139,7 +139,9 @@ class Model:
             case Trim(_, ordinal):
                 if ordinal > found.tail:
                     return self._no(Reason.TRIM_BEYOND_TAIL, found)
-                found.start = max(found.start, ordinal)
+                if ordinal < found.start:
+                    return self._no(Reason.TRIM_BACKWARDS, found)
+                found.start = ordinal
                 return Updated(UNKNOWN_ID, found.tail)
         raise AssertionError(operation)
 

@@ -42,6 +42,7 @@ STATUS: Final[dict[Reason, int]] = {
     Reason.FORK_SUB_OFFSET: 400,
     Reason.FORK_TOO_DEEP: 409,
     Reason.TRIMMED: 410,
+    Reason.TRIM_BACKWARDS: 409,
     Reason.TRIM_BEYOND_TAIL: 409,
     Reason.TOO_LARGE: 413,
 }
