@@ -29,6 +29,7 @@ class Reason(enum.Enum):
     PRODUCERS_TOO_MANY = "producers_too_many"
     STREAM_SEQ_REGRESSED = "stream_seq_regressed"
     EXPECTED_ORDINAL_MISMATCH = "expected_ordinal_mismatch"
+    PRECONDITION_FAILED = "precondition_failed"  # another incarnation than expected, or its tail
     FORK_SOURCE_NOT_FOUND = "fork_source_not_found"
     FORK_SOURCE_GONE = "fork_source_gone"
     FORK_BEYOND_TAIL = "fork_beyond_tail"
