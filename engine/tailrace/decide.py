@@ -11,6 +11,7 @@ from tailrace.catalog import Catalog
 from tailrace.decide_append import decide_append
 from tailrace.decide_create import decide_create
 from tailrace.fields import Tag, encode_fields
+from tailrace.offset import encode_offset
 from tailrace.operation import (
     Append,
     Create,
@@ -118,8 +119,16 @@ def _trim(catalog: Catalog, operation: Trim, context: Context) -> Decision:
             tail=state.tail,
             closed=state.closed,
         )
+    if operation.ordinal < state.start:
+        return Rejection(
+            Reason.TRIM_BACKWARDS,
+            f"what was before offset {encode_offset(state.start)} is already gone; "
+            "retention never goes backwards",
+            tail=state.tail,
+            closed=state.closed,
+        )
     outcome = Updated(state.config.stream_id, state.tail)
-    if operation.ordinal <= state.start:
+    if operation.ordinal == state.start:
         return outcome
     fields = encode_fields([(Tag.START, operation.ordinal)])
     batch = make_batch(Kind.TRIM, 0, context.now_ms, fields, state.config.stream_id)

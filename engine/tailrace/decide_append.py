@@ -1,7 +1,8 @@
 """The rules of appending and closing (protocol sections 5.2, 5.2.1 and 5.3).
 
 The order of the checks is the protocol's: existence, closed, content type, producer,
-``Stream-Seq``; then the expected offset, so that a repetition is seen as one first.
+``Stream-Seq``; then the expected incarnation and offset, so that a repetition is seen as one
+first.
 """
 
 from __future__ import annotations
@@ -164,6 +165,8 @@ def _append_new(
             producer_expected_seq=verdict.expected_seq,
             producer_received_seq=producer.seq,
         )
+    if operation.expected_stream_id is not None:
+        return _precondition_failed(key, 0)
     if operation.expected_ordinal not in (None, 0):
         return Rejection(
             Reason.EXPECTED_ORDINAL_MISMATCH, f"stream {key} does not exist yet", tail=0
@@ -255,7 +258,11 @@ def _check_order(state: StreamState, operation: Append) -> Rejection | None:
             f"stream sequence {seq!r} is not greater than {state.stream_seq!r}",
             tail=state.tail,
         )
-    expected = operation.expected_ordinal
+    expected, expected_id = operation.expected_ordinal, operation.expected_stream_id
+    if expected_id is not None and (
+        expected_id != state.config.stream_id or expected not in (None, state.tail)
+    ):
+        return _precondition_failed(operation.key, state.tail)
     if expected is not None and expected != state.tail:
         return Rejection(
             Reason.EXPECTED_ORDINAL_MISMATCH,
@@ -263,6 +270,14 @@ def _check_order(state: StreamState, operation: Append) -> Rejection | None:
             tail=state.tail,
         )
     return None
+
+
+def _precondition_failed(key: StreamKey, tail: int) -> Rejection:
+    return Rejection(
+        Reason.PRECONDITION_FAILED,
+        f"stream {key} is not as expected: it was appended to, or made again, since then",
+        tail=tail,
+    )
 
 
 def _empty(key: StreamKey) -> Rejection:

@@ -95,6 +95,8 @@ class Append(NamedTuple):
     ``create`` makes the stream first, in the same batch, if it does not exist.
     ``content_type`` None skips the comparison with the stream's own.
     ``expected_ordinal`` is compare-and-append: the tail must be exactly there.
+    ``expected_stream_id`` asks for one incarnation besides: a stream deleted and made again,
+    or one that this append would make, is another (then Reason.PRECONDITION_FAILED).
     """
 
     key: StreamKey
@@ -105,6 +107,7 @@ class Append(NamedTuple):
     stream_seq: str | None = None
     expected_ordinal: int | None = None
     create: StreamOptions | None = None
+    expected_stream_id: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,10 @@ class SetMetadata:
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """Drop the records before ``ordinal``; the ordinals of what is left never change."""
+    """Drop the records before ``ordinal``; the ordinals of what is left never change.
+
+    Rejected if that is before what is still kept, or beyond the tail.
+    """
 
     key: StreamKey
     ordinal: int

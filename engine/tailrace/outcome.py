@@ -29,12 +29,14 @@ class Reason(enum.Enum):
     PRODUCERS_TOO_MANY = "producers_too_many"
     STREAM_SEQ_REGRESSED = "stream_seq_regressed"
     EXPECTED_ORDINAL_MISMATCH = "expected_ordinal_mismatch"
+    PRECONDITION_FAILED = "precondition_failed"  # another incarnation than expected, or its tail
     FORK_SOURCE_NOT_FOUND = "fork_source_not_found"
     FORK_SOURCE_GONE = "fork_source_gone"
     FORK_BEYOND_TAIL = "fork_beyond_tail"
     FORK_SUB_OFFSET = "fork_sub_offset"
     FORK_TOO_DEEP = "fork_too_deep"
     TRIMMED = "trimmed"  # the ordinal is before the retained start
+    TRIM_BACKWARDS = "trim_backwards"  # what is before that was dropped already
     TRIM_BEYOND_TAIL = "trim_beyond_tail"
     TOO_LARGE = "too_large"
 

@@ -37,8 +37,10 @@ def plain_append(
     catalog: Catalog, operation: Append, now_ms: int, position: int, room: int, watermark: int
 ) -> PlainAppend | None:
     """The append at log ``position``, if it fits into ``room`` bytes with a seal; else None."""
-    key, records, content_type, close, producer, stream_seq, expected, _ = operation
+    key, records, content_type, close, producer, stream_seq, expected, _, expected_id = operation
     if close or producer is not None or stream_seq is not None or expected is not None:
+        return None
+    if expected_id is not None:
         return None
     if type(records) not in (list, tuple) or len(records) != 1:  # type: ignore[arg-type]
         return None

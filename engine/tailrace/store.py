@@ -217,6 +217,7 @@ class Store:
         close: bool = False,
         expected_ordinal: int | None = None,
         create: StreamOptions | None = None,
+        expected_stream_id: int | None = None,
     ) -> Appended:
         """Append records as one unit; see :class:`tailrace.operation.Append`."""
         operation = Append(
@@ -228,6 +229,7 @@ class Store:
             stream_seq,
             expected_ordinal,
             create,
+            expected_stream_id,
         )
         outcome = self._do(operation)
         assert isinstance(outcome, Appended)
@@ -269,7 +271,7 @@ class Store:
         return outcome
 
     def trim(self, key: Key, ordinal: int) -> Updated:
-        """Drop the records before ``ordinal``."""
+        """Drop the records before ``ordinal``; see :class:`tailrace.operation.Trim`."""
         outcome = self._do(Trim(StreamKey(*key), ordinal))
         assert isinstance(outcome, Updated)
         return outcome

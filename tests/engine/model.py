@@ -54,6 +54,7 @@ class Model:
     def __init__(self) -> None:
         self.buckets: dict[str, int] = {}
         self.streams: dict[StreamKey, ModelStream] = {}
+        self.made = 0  # streams so far: the id of the newest
 
     def copy(self) -> Model:
         return copy.deepcopy(self)
@@ -139,7 +140,9 @@ class Model:
             case Trim(_, ordinal):
                 if ordinal > found.tail:
                     return self._no(Reason.TRIM_BEYOND_TAIL, found)
-                found.start = max(found.start, ordinal)
+                if ordinal < found.start:
+                    return self._no(Reason.TRIM_BACKWARDS, found)
+                found.start = ordinal
                 return Updated(UNKNOWN_ID, found.tail)
         raise AssertionError(operation)
 
@@ -296,6 +299,8 @@ class Model:
         expired = self.streams.get(stream.key)
         if expired is not None:
             self._retire(expired)
+        self.made += 1
+        stream.stream_id = self.made
         self.streams[stream.key] = stream
 
     # ---- append and close (5.2, 5.3)
@@ -389,8 +394,12 @@ class Model:
         seq, last = operation.stream_seq, stream.stream_seq
         if seq is not None and last is not None and seq.encode("utf-8") <= last:
             return self._no(Reason.STREAM_SEQ_REGRESSED, stream)
-        if operation.expected_ordinal is not None and operation.expected_ordinal != stream.tail:
-            return self._no(Reason.EXPECTED_ORDINAL_MISMATCH, stream)
+        expected, incarnation = operation.expected_ordinal, operation.expected_stream_id
+        if incarnation is not None and incarnation != stream.stream_id:
+            return self._no(Reason.PRECONDITION_FAILED, stream)
+        if expected is not None and expected != stream.tail:
+            reason = Reason.EXPECTED_ORDINAL_MISMATCH
+            return self._no(reason if incarnation is None else Reason.PRECONDITION_FAILED, stream)
         if empty:
             return self._no(Reason.EMPTY_APPEND)
         return "accept"

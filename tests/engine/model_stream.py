@@ -32,6 +32,7 @@ class ModelStream:
     created_at_ms: int
     renewed_ms: int
     last_write_ms: int
+    stream_id: int = -1  # no id at all until it is made
     records: list[bytes] = field(default_factory=list)
     start: int = 0
     closed: bool = False

@@ -225,7 +225,9 @@ def test_stream_ids_are_never_used_again(engine: Engine) -> None:
 def test_trim_moves_the_start_and_nothing_else(engine: Engine) -> None:
     stream_id = engine.done(Create(A, TEXT, [b"1", b"2", b"3"])).stream_id
     assert engine.do(Trim(A, 2)) == Updated(stream_id, 3)
-    assert engine.do(Trim(A, 1)) == Updated(stream_id, 3)
+    assert engine.do(Trim(A, 2)) == Updated(stream_id, 3)
+    backwards = engine.refused(Trim(A, 1))
+    assert (backwards.reason, backwards.tail) == (Reason.TRIM_BACKWARDS, 3)
     state = engine.catalog.find(A)
     assert state is not None
     assert (state.start, state.tail) == (2, 3)

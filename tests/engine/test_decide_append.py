@@ -9,6 +9,7 @@ from tailrace.errors import InvalidArgument
 from tailrace.operation import (
     Append,
     Create,
+    Delete,
     Producer,
     StreamOptions,
 )
@@ -67,6 +68,7 @@ def test_5_2_the_first_append_may_create(engine: Engine) -> None:
         (Append(A, [b"x"], content_type="text/html", create=TEXT), Reason.CONTENT_TYPE_MISMATCH),
         (Append(A, [b"x"], producer=Producer("p", 0, 1), create=TEXT), Reason.PRODUCER_GAP),
         (Append(A, [b"x"], expected_ordinal=1, create=TEXT), Reason.EXPECTED_ORDINAL_MISMATCH),
+        (Append(A, [b"x"], expected_stream_id=1, create=TEXT), Reason.PRECONDITION_FAILED),
     ],
 )
 def test_5_2_a_rejected_first_append_creates_nothing(
@@ -143,6 +145,20 @@ def test_5_2_expected_ordinal_is_compare_and_append(engine: Engine) -> None:
     assert engine.done(Append(A, [b"x"], expected_ordinal=1)).tail == 2
 
 
+def test_5_2_expected_stream_id_is_compare_and_append_to_one_incarnation(engine: Engine) -> None:
+    first = engine.done(Create(A)).stream_id
+    assert engine.done(Append(A, [b"x"], expected_stream_id=first)).tail == 1
+    append = Append(A, [b"x"], expected_stream_id=first, expected_ordinal=1)
+    assert engine.done(append).tail == 2
+    refused = engine.refused(append)
+    assert (refused.reason, refused.tail) == (Reason.PRECONDITION_FAILED, 2)
+    engine.done(Delete(A))
+    assert engine.reason(Append(A, [b"x"], expected_stream_id=first)) is Reason.STREAM_NOT_FOUND
+    engine.done(Create(A, records=[b"1"]))
+    refused = engine.refused(append)
+    assert (refused.reason, refused.tail) == (Reason.PRECONDITION_FAILED, 1)
+
+
 def test_5_2_closed_comes_first_then_content_type_then_producer_then_seq(engine: Engine) -> None:
     wrong = {"content_type": "text/html", "producer": Producer("p", 0, 9), "stream_seq": "a"}
     engine.done(Create(A, TEXT))
@@ -153,6 +169,8 @@ def test_5_2_closed_comes_first_then_content_type_then_producer_then_seq(engine:
     assert engine.reason(everything) is Reason.PRODUCER_GAP
     everything = Append(A, [b"x"], expected_ordinal=7, stream_seq="a")
     assert engine.reason(everything) is Reason.STREAM_SEQ_REGRESSED
+    everything = Append(A, [b"x"], expected_ordinal=7, stream_seq="z", expected_stream_id=9)
+    assert engine.reason(everything) is Reason.PRECONDITION_FAILED
     engine.done(Append(A, close=True))
     everything = Append(A, [b"x"], expected_ordinal=7, **wrong)  # type: ignore[arg-type]
     refused = engine.refused(everything)
@@ -290,8 +308,11 @@ def test_5_2_1_a_refused_append_does_not_advance_the_producer(engine: Engine) ->
 
 
 def test_5_2_1_a_retry_is_a_duplicate_before_stream_seq_is_looked_at(engine: Engine) -> None:
-    engine.done(Create(A))
-    append = Append(A, [b"x"], producer=Producer("p", 0, 0), stream_seq="a", expected_ordinal=0)
+    made = engine.done(Create(A)).stream_id
+    append = Append(
+        A, [b"x"], producer=Producer("p", 0, 0), stream_seq="a", expected_ordinal=0,
+        expected_stream_id=made,
+    )  # fmt: skip
     engine.done(append)
     assert engine.done(append).duplicate
 

@@ -105,6 +105,7 @@ def test_it_is_the_same_batch_change_and_answer(
         (JSON, Append(KEY, [b"1"], producer=Producer("p", 0, 0))),
         (JSON, Append(KEY, [b"1"], stream_seq="a")),
         (JSON, Append(KEY, [b"1"], expected_ordinal=0)),
+        (JSON, Append(KEY, [b"1"], expected_stream_id=1)),
         (JSON, Append(KEY, [b"1"], content_type="text/plain")),
         (JSON, Append(KEY, lambda _, __: [b"1"])),
         (StreamOptions("application/json", ttl_ms=10), Append(KEY, [b"1"])),

@@ -141,19 +141,38 @@ class StoreMachine(RuleBasedStateMachine):
         key=keys, sizes=st.lists(SIZES, max_size=3), close=st.integers(0, 9).map(lambda n: n == 0),
         producer=producers, seq=st.none() | st.sampled_from(("1", "2", "10", "ü")),
         expected=st.none() | st.integers(-1, 1), create=st.none() | options, stamped=st.booleans(),
+        incarnation=st.none() | st.integers(-1, 1),
     )  # fmt: skip
     def append(
         self, key: StreamKey, sizes: list[int], close: bool, producer: Producer | None,
         seq: str | None, expected: int | None, create: StreamOptions | None, stamped: bool,
+        incarnation: int | None,
     ) -> None:  # fmt: skip
         records: Any = self.records(key, sizes, create)
         stream = self.model.present(key, self.clock.now_ms)
         if expected is not None:
             expected = max(0, (stream.tail if stream is not None else 0) + expected)
+        if incarnation is not None:
+            incarnation = max(0, (stream.stream_id if stream is not None else 0) + incarnation)
         if stamped and records:
             made = records
             records = lambda base, now_ms: made  # noqa: E731
-        self.do(Append(key, records, None, close, producer, seq, expected, create))
+        self.do(Append(key, records, None, close, producer, seq, expected, create, incarnation))
+
+    @rule(key=keys, makes=st.booleans())
+    def made_again_at_once(self, key: StreamKey, makes: bool) -> None:
+        """An append that was meant for the stream that the same group deletes."""
+        stream = self.model.present(key, self.clock.now_ms)
+        known = 0 if stream is None else stream.stream_id
+        expected = 0 if stream is None else stream.tail
+        operations: list[Operation] = [
+            Delete(key),
+            Append(key, [b"1"], create=StreamOptions() if makes else None),
+            Append(key, [b"2"], expected_ordinal=expected, expected_stream_id=known),
+        ]
+        tickets = self.store.submit(operations)
+        for operation, ticket in zip(operations, tickets, strict=True):
+            self.expect(operation, ticket.wait(60))
 
     @rule(key=keys, sizes=st.lists(SIZES, min_size=1, max_size=3), name=st.sampled_from(("p", "q")),
           again=st.booleans())  # fmt: skip

@@ -168,20 +168,24 @@ class Workload:
             offered = "text/other"
         close = dice.random() < 0.06
         records = [] if dice.random() < (0.5 if close else 0.02) else self.records(is_json)
-        producer = stream_seq = expected = None
+        producer = stream_seq = expected = expected_id = None
         if dice.random() < 0.5:
             producer = self._producer(stream)
         if dice.random() < 0.1:
             stream_seq = f"{dice.randint(0, 99):02d}"
         if dice.random() < 0.1:
             expected = (stream.tail if stream is not None else 0) + (dice.random() < 0.2)
+        if dice.random() < 0.05:
+            expected_id = dice.randint(0, 1) + (stream.stream_id if stream is not None else 0)
         if dice.random() < 0.1 and is_json and records:
             fixed = list(records)
             return Append(
                 key, lambda base, now_ms: fixed, offered, close, producer, stream_seq, expected,
-                create,
+                create, expected_id,
             )  # fmt: skip
-        return Append(key, records, offered, close, producer, stream_seq, expected, create)
+        return Append(
+            key, records, offered, close, producer, stream_seq, expected, create, expected_id
+        )
 
     def _producer(self, stream: ModelStream | None) -> Producer:
         dice = self.dice

@@ -33,7 +33,8 @@ def test_every_reason_has_a_status() -> None:
 
 def test_5_2_an_append_is_204() -> None:
     response = render.appended(appended())
-    assert response == Response(204, (("Stream-Next-Offset", "00000005"), *headers.BASE))
+    told = (("Stream-Next-Offset", "00000005"), ("ETag", '"1:0:5"'))
+    assert response == Response(204, (*told, *headers.BASE))
 
 
 def test_5_2_1_new_data_is_200_and_a_duplicate_204() -> None:

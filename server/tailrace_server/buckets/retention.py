@@ -9,7 +9,6 @@ from tailrace.outcome import Reason, Rejection, Updated
 from tailrace_server.context import Answer, Call, Context
 from tailrace_server.keys import Right
 from tailrace_server.protocol import headers, parse, render
-from tailrace_server.protocol.errors import RequestError
 from tailrace_server.streams.address import refusal, stream_key
 
 
@@ -21,20 +20,9 @@ async def put_retention(context: Context, call: Call) -> Answer:
     """
     key = stream_key(call, Right.MANAGE)
     ordinal = parse.offset_token(call.params["offset"], "retention offset")
-    try:
-        start = context.store.head(key).start
-    except Rejected as error:
-        raise refusal(error, key) from None
-    if ordinal < start:
-        raise RequestError(
-            409,
-            Reason.TRIMMED.value,
-            f"retention offset: what was before {encode_offset(start)} is already gone; "
-            "retention never goes backwards",
-        )
     outcome = await context.bridge.perform(Trim(key, ordinal))
     if isinstance(outcome, Rejection):
-        if outcome.reason is Reason.TRIM_BEYOND_TAIL:
+        if outcome.reason in (Reason.TRIM_BACKWARDS, Reason.TRIM_BEYOND_TAIL):
             return render.rejection(outcome)
         raise refusal(Rejected(outcome), key)
     assert isinstance(outcome, Updated)

@@ -33,6 +33,11 @@ def etag(stream_id: int, start: int, end: int, *, closed: bool, variant: str = "
     return f'"{tag}:c"' if closed else f'"{tag}"'
 
 
+def tail_tag(stream_id: int, tail: int, *, closed: bool) -> str:
+    """The entity tag of a whole stream: also that of a read of all of it."""
+    return etag(stream_id, 0, tail, closed=closed)
+
+
 def variant(*parts: str) -> str:
     """A short digest of what else shapes the body, empty if nothing does."""
     if not any(parts):
@@ -57,15 +62,20 @@ class Tail(NamedTuple):
     end: int
 
 
-def tails(if_match: str) -> list[Tail]:
-    """What an If-Match header names of this server's tags.
+NO_TAIL: Final = Tail(0, 0)
+"""Of no stream: their ids begin at 1."""
 
-    Compared strongly (RFC 9110 section 13.1.1), so weak tags name nothing; nor does what this
-    server did not make.
+
+def tail(if_match: str) -> Tail:
+    """The tail that an If-Match header asks for; NO_TAIL if it holds no tag of this server.
+
+    Of several it is the newest: a stream's tails only grow and a new incarnation has a higher
+    id, so an older one cannot match any more. Compared strongly (RFC 9110 section 13.1.1), so
+    weak tags name nothing; nor does what this server did not make.
     """
-    found = []
+    newest = NO_TAIL
     for weak, tag in _ENTITY_TAG.findall(if_match):
         match = _OWN_TAG.fullmatch(tag)
         if match is not None and not weak:
-            found.append(Tail(int(match[1], 16), int(match[2])))
-    return found
+            newest = max(newest, Tail(int(match[1], 16), int(match[2])))
+    return newest

@@ -12,7 +12,7 @@ from tailrace import limits
 from tailrace.errors import InvalidArgument
 from tailrace.offset import decode_offset
 from tailrace.operation import Producer
-from tailrace_server.protocol import headers
+from tailrace_server.protocol import caching, headers
 from tailrace_server.protocol.errors import bad_request
 from tailrace_server.protocol.message import Request
 from tailrace_server.protocol.target import Query
@@ -27,6 +27,7 @@ _OF_AN_APPEND: Final = frozenset(
         headers.STREAM_CLOSED,
         headers.STREAM_SEQ,
         headers.STREAM_EXPECTED_OFFSET,
+        headers.IF_MATCH,
         headers.PRODUCER_ID,
         headers.PRODUCER_EPOCH,
         headers.PRODUCER_SEQ,
@@ -52,26 +53,36 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class AppendHeaders:
-    """The headers of an append (protocol sections 5.2 and 5.2.1)."""
+    """The headers of an append (protocol sections 5.2 and 5.2.1).
+
+    ``expected_stream_id`` comes from ``If-Match``, which speaks of a stream that is there:
+    with it nothing is made (``may_create``).
+    """
 
     close: bool
     producer: Producer | None
     stream_seq: str | None
     expected_ordinal: int | None
     content_type: str | None
+    expected_stream_id: int | None
+    may_create: bool
 
 
 def append_headers(request: Request) -> AppendHeaders:
     """400 names the header that is not as section 5.2 has it."""
     if _OF_AN_APPEND.isdisjoint(name for name, _ in request.headers):
         content_type = request.header(headers.CONTENT_TYPE) or None
-        return AppendHeaders(False, None, None, None, content_type)
+        return AppendHeaders(False, None, None, None, content_type, None, True)
+    if_match = _if_match(request)
+    tail = None if if_match in (None, "*") else caching.tail(if_match)
     return AppendHeaders(
         close=closes(request),
         producer=_producer(request),
         stream_seq=_stream_seq(request),
-        expected_ordinal=_expected_ordinal(request),
+        expected_ordinal=_expected_ordinal(request) if tail is None else tail.end,
         content_type=request.header(headers.CONTENT_TYPE) or None,
+        expected_stream_id=None if tail is None else tail.stream_id,
+        may_create=if_match is None,
     )
 
 
@@ -129,6 +140,16 @@ def _expected_ordinal(request: Request) -> int | None:
     if value == START:
         return 0
     return offset_token(value, headers.STREAM_EXPECTED_OFFSET)
+
+
+def _if_match(request: Request) -> str | None:
+    """400 beside ``Stream-Expected-Offset``, which says the same in other words."""
+    value = request.header(headers.IF_MATCH)
+    if value is not None and request.header(headers.STREAM_EXPECTED_OFFSET) is not None:
+        raise bad_request(
+            headers.IF_MATCH, f"and {headers.STREAM_EXPECTED_OFFSET} exclude each other; send one"
+        )
+    return value
 
 
 def header_text(value: str, name: str) -> str:

@@ -8,7 +8,7 @@ import msgspec
 
 from tailrace.offset import encode_offset
 from tailrace.outcome import Appended, Reason, Rejection
-from tailrace_server.protocol import errors, headers
+from tailrace_server.protocol import caching, errors, headers
 from tailrace_server.protocol.message import Chunk, HeaderList, Response
 
 APPLICATION_JSON: Final = (headers.CONTENT_TYPE, "application/json")
@@ -36,12 +36,14 @@ STATUS: Final[dict[Reason, int]] = {
     Reason.PRODUCERS_TOO_MANY: 409,
     Reason.STREAM_SEQ_REGRESSED: 409,
     Reason.EXPECTED_ORDINAL_MISMATCH: 409,
+    Reason.PRECONDITION_FAILED: 412,
     Reason.FORK_SOURCE_NOT_FOUND: 404,
     Reason.FORK_SOURCE_GONE: 409,
     Reason.FORK_BEYOND_TAIL: 400,
     Reason.FORK_SUB_OFFSET: 400,
     Reason.FORK_TOO_DEEP: 409,
     Reason.TRIMMED: 410,
+    Reason.TRIM_BACKWARDS: 409,
     Reason.TRIM_BEYOND_TAIL: 409,
     Reason.TOO_LARGE: 413,
 }
@@ -60,8 +62,11 @@ def rejection(rejected: Rejection) -> Response:
         extra.append((headers.PRODUCER_EXPECTED_SEQ, str(rejected.producer_expected_seq)))
     if rejected.producer_received_seq is not None:
         extra.append((headers.PRODUCER_RECEIVED_SEQ, str(rejected.producer_received_seq)))
+    message = rejected.message
+    if rejected.reason is Reason.PRECONDITION_FAILED:  # RFC 9110 section 13.1.1
+        message = f"{headers.IF_MATCH}: {message}"
     return errors.error_response(
-        STATUS[rejected.reason], rejected.reason.value, rejected.message, tuple(extra)
+        STATUS[rejected.reason], rejected.reason.value, message, tuple(extra)
     )
 
 
@@ -77,7 +82,11 @@ def appended(outcome: Appended) -> Response:
 
 
 def append_headers(outcome: Appended) -> HeaderList:
-    found = [(headers.STREAM_NEXT_OFFSET, encode_offset(outcome.tail))]
+    """Where the stream ends now, with the tag that the next append may name in If-Match."""
+    found = [
+        (headers.STREAM_NEXT_OFFSET, encode_offset(outcome.tail)),
+        (headers.ETAG, caching.tail_tag(outcome.stream_id, outcome.tail, closed=outcome.closed)),
+    ]
     if outcome.closed:
         found.append((headers.STREAM_CLOSED, "true"))
     if outcome.producer_epoch is not None:

@@ -10,8 +10,7 @@ from tailrace import limits
 from tailrace.errors import InvalidArgument
 from tailrace.stream import is_json_type
 from tailrace.validate import content_type as check_content_type
-from tailrace_server.protocol import caching, headers, json_mode, parse
-from tailrace_server.protocol.caching import Tail
+from tailrace_server.protocol import headers, json_mode, parse
 from tailrace_server.protocol.cursor import parse_cursor
 from tailrace_server.protocol.errors import bad_request
 from tailrace_server.protocol.message import Request
@@ -145,18 +144,3 @@ def read_query(request: Request, query: Query) -> ReadQuery:
     if live is not None and start is None:
         raise bad_request("offset", f"is needed with live={live.value}; -1 is the start")
     return ReadQuery(start or Position(0), live, parse_cursor(query.single("cursor")))
-
-
-def if_match(request: Request) -> list[Tail] | None:
-    """The tails of which one must be the stream's for an append; None: any will do.
-
-    400 beside ``Stream-Expected-Offset``, which says the same in other words.
-    """
-    value = request.header(headers.IF_MATCH)
-    if value is None:
-        return None
-    if request.header(headers.STREAM_EXPECTED_OFFSET) is not None:
-        raise bad_request(
-            headers.IF_MATCH, f"and {headers.STREAM_EXPECTED_OFFSET} exclude each other; send one"
-        )
-    return None if value == "*" else caching.tails(value)

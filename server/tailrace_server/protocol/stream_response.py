@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Final
 
 from tailrace.offset import encode_offset
-from tailrace.outcome import Appended, Created, Reason, Rejection
+from tailrace.outcome import Created, Reason, Rejection
 from tailrace.reader import ReadResult
 from tailrace.views import Head
 from tailrace_server.protocol import caching, errors, headers, render
-from tailrace_server.protocol.message import Chunk, HeaderList, Response
+from tailrace_server.protocol.message import Chunk, Response
 from tailrace_server.protocol.timestamps import format_ms
 
 FRESH_S: Final = 60
@@ -39,33 +39,12 @@ def not_created(rejection: Rejection) -> Response:
     return render.rejection(rejection)
 
 
-def appended(outcome: Appended) -> Response:
-    """The answer to an append, with the tag of the tail it left behind."""
-    answer = render.appended(outcome)
-    tag = tail_tag(outcome.stream_id, outcome.tail, closed=outcome.closed)
-    return Response(answer.status, ((headers.ETAG, tag), *answer.headers))
-
-
-def unmatched(rejection: Rejection) -> Response:
-    """412: the stream's tail is not one that If-Match names (RFC 9110 section 13.1.1)."""
-    extra: HeaderList = ()
-    if rejection.tail is not None:
-        extra = ((headers.STREAM_NEXT_OFFSET, encode_offset(rejection.tail)),)
-    message = f"{headers.IF_MATCH}: the stream's tail is another one by now; read on from yours"
-    return errors.error_response(412, "precondition_failed", message, extra)
-
-
-def tail_tag(stream_id: int, tail: int, *, closed: bool) -> str:
-    """The entity tag of the whole stream: also that of a read of all of it."""
-    return caching.etag(stream_id, 0, tail, closed=closed)
-
-
 def head(found: Head) -> Response:
     """What HEAD tells; never cached (section 5.5)."""
     told = [
         (headers.CONTENT_TYPE, found.content_type),
         _NO_STORE,
-        (headers.ETAG, tail_tag(found.stream_id, found.tail, closed=found.closed)),
+        (headers.ETAG, caching.tail_tag(found.stream_id, found.tail, closed=found.closed)),
         (headers.STREAM_NEXT_OFFSET, encode_offset(found.tail)),
     ]
     if found.ttl_ms is not None:

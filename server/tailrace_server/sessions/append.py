@@ -52,6 +52,7 @@ def plan(request: Request, query: Query, session: str, config: ServiceConfig) ->
             producer=sent.producer,
             stream_seq=sent.stream_seq,
             expected_ordinal=sent.expected_ordinal,
+            expected_stream_id=sent.expected_stream_id,
         )
         return AppendPlan(operation, None, session, managed)
     _check_content_type(sent.content_type)
@@ -64,7 +65,8 @@ def plan(request: Request, query: Query, session: str, config: ServiceConfig) ->
         producer=sent.producer,
         stream_seq=sent.stream_seq,
         expected_ordinal=sent.expected_ordinal,
-        create=SESSION_OPTIONS,
+        create=SESSION_OPTIONS if sent.may_create else None,
+        expected_stream_id=sent.expected_stream_id,
     )
     return AppendPlan(operation, stamp, session, managed)
 

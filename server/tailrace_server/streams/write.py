@@ -6,11 +6,7 @@ many requests at once and answer a whole group after its sync.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 from tailrace.errors import Rejected
-from tailrace.limits import ORDINAL_MAX
 from tailrace.operation import Append, Create, Delete, ForkPoint, StreamKey, StreamOptions
 from tailrace.outcome import Appended, Created, Deleted, Outcome, Reason, Rejection
 from tailrace.stream import DEFAULT_CONTENT_TYPE, media_type
@@ -18,7 +14,6 @@ from tailrace_server.config import ServiceConfig
 from tailrace_server.context import Answer, Call, Context
 from tailrace_server.keys import Right
 from tailrace_server.protocol import headers, parse, render, stream_request, stream_response
-from tailrace_server.protocol.caching import Tail
 from tailrace_server.protocol.errors import RequestError, bad_request
 from tailrace_server.protocol.message import Request, Response
 from tailrace_server.protocol.parse import AppendHeaders
@@ -91,36 +86,12 @@ async def post_stream(context: Context, call: Call) -> Answer:
     """Append, close, or both."""
     key = written_key(call)
     sent = parse.append_headers(call.request)
-    tails = stream_request.if_match(call.request)
-    if tails is not None:
-        sent = replace(sent, expected_ordinal=_tail_that_matches(context, key, tails))
     try:
         operation = plan_append(key, sent, call.request.body, context.config)
     except RequestError as error:
         _check_stream(context, key, sent)
         raise error from None
-    outcome = await context.bridge.perform(operation)
-    if (
-        tails is not None
-        and isinstance(outcome, Rejection)
-        and outcome.reason is Reason.EXPECTED_ORDINAL_MISMATCH
-    ):
-        return stream_response.unmatched(outcome)
-    return answer_append(key, outcome)
-
-
-def _tail_that_matches(context: Context, key: StreamKey, tails: Sequence[Tail]) -> int:
-    """The tail that the stream must have for If-Match to hold; one it never has if none may.
-
-    The comparison itself is the engine's: it sees what is staged, and tells a repetition, a
-    missing and a closed stream first.
-    """
-    try:
-        head = context.store.head(key)
-    except Rejected as error:
-        raise refusal(error, key) from None
-    ends = [tail.end for tail in tails if tail.stream_id == head.stream_id]
-    return head.tail if head.tail in ends else max(ends, default=ORDINAL_MAX)
+    return answer_append(key, await context.bridge.perform(operation))
 
 
 def plan_append(key: StreamKey, sent: AppendHeaders, body: bytes, config: ServiceConfig) -> Append:
@@ -146,6 +117,7 @@ def plan_append(key: StreamKey, sent: AppendHeaders, body: bytes, config: Servic
         sent.producer,
         sent.stream_seq,
         sent.expected_ordinal,
+        expected_stream_id=sent.expected_stream_id,
     )
 
 
@@ -177,7 +149,7 @@ def answer_append(key: StreamKey, outcome: Outcome) -> Response:
             return no_stream(key.stream).response()
         return render.rejection(outcome)
     assert isinstance(outcome, Appended)
-    return stream_response.appended(outcome)
+    return render.appended(outcome)
 
 
 async def delete_stream(context: Context, call: Call) -> Answer:

@@ -56,7 +56,10 @@ EVENT: Final = b'{"type":"user.message","text":"generate fibonacci numbers"}'
 TOOL: Final = b'{"type":"agent.tool_use","name":"write_file","input":{"path":"fib.txt"}}'
 
 _APPENDS: Final = [
+    Case("append if it is there", post(E, EVENT, b"If-Match: *"), 404),
     Case("append one event", post(E, EVENT), 204),
+    Case("append if it is as known", post(E, EVENT, b'If-Match: "1:0:1"'), 204),
+    Case("append if nothing matches", post(E, EVENT, b'If-Match: "x"'), 412),
     Case("append an array", post(E, b"[" + TOOL + b"," + EVENT + b"]"), 204),
     Case("append the wrapper", post(E, b'{"events":[' + EVENT + b"]}"), 204),
     Case("append with white space", post(E, b' \r\n [ {"type" : "a.b"} ] \n'), 204),
