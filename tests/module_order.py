@@ -17,8 +17,8 @@ tailrace.outcome
 tailrace.options
 tailrace.validate
 tailrace.filenames
-tailrace.storage
 tailrace.native
+tailrace.storage
 tailrace.fields
 tailrace.batch
 tailrace.manifest

@@ -1,4 +1,4 @@
-"""The typed face of the C helpers in ``csrc/`` that read and seal the log.
+"""The typed face of the C helpers in ``csrc/`` that map, read and seal the log.
 
 Buffers go in as anything with the buffer protocol; nothing here keeps a reference to
 one after the call. The C side reads in place and releases the GIL.
@@ -47,6 +47,19 @@ def lengths_to_ends(lengths: array[int], separated: bool) -> int:
     """
     pointer = ffi.from_buffer("uint32_t[]", lengths, require_writable=True)
     return int(lib.tr_lengths_to_ends(pointer, len(lengths), 1 if separated else 0))
+
+
+def map_file(descriptor: int, length: int) -> memoryview:
+    """The first ``length`` bytes of a file, read only; they go with the last slice of them.
+
+    Keeps no descriptor, unlike :class:`mmap.mmap`: a store has a mapping or two for every
+    segment, and a process few descriptors. Raises OSError.
+    """
+    pointer = lib.tr_map(descriptor, length)
+    if pointer == ffi.NULL:
+        raise OSError(ffi.errno, f"cannot map {length} bytes of a file")
+    owned = ffi.gc(pointer, lambda data: lib.tr_unmap(data, length))
+    return memoryview(ffi.buffer(owned, length)).toreadonly()
 
 
 class BatchRef(NamedTuple):

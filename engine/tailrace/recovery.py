@@ -58,8 +58,13 @@ def recover(storage: Storage, segment_bytes: int) -> Recovered:
     log = Log(storage, live)
     catalog, checkpoint = load_checkpoint(storage, live.manifest)
     for number in sorted(live.manifest.segments):
-        log.open_existing(number)
+        segment = log.open_existing(number)
+        if number < log.segment_at(checkpoint):
+            segment.close()  # durable when the checkpoint was written, and never written again
     position = _replay(storage, log, catalog, checkpoint)
+    for number in log.segments:
+        if number < log.segment_at(position):
+            log.segments[number].close()
     _fill_extents(log, catalog)
     return Recovered(live, log, catalog, position, checkpoint)
 
@@ -142,7 +147,8 @@ def _replay(storage: Storage, log: Log, catalog: Catalog, checkpoint: int) -> in
         if not replay and _open_index(storage, log, number):
             continue
         end, sealed = _walk(log, catalog, segment, checkpoint)
-        segment.file.sync()
+        if replay:
+            segment.file.sync()
         if sealed:
             continue
         later = [log.segments[n] for n in numbers[i:]]

@@ -62,6 +62,7 @@ class Segment:
         self.base_position = number * segment_bytes
         self.segment_bytes = segment_bytes
         self.file = file
+        self._closed = False
         self._mapping: Mapping = file.map()
         self.data: memoryview = self._mapping.view
         self.view = View(self.data)
@@ -79,8 +80,13 @@ class Segment:
         self.file.pwrite(data, offset)
 
     def close(self) -> None:
-        """Close the descriptor. The mapped bytes go when the last reader lets go of them."""
-        self.file.close()
+        """Close the file: nothing more is written. It can still be read, from memory.
+
+        The mapped bytes go with the last reader's hold on them. May be called again.
+        """
+        if not self._closed:
+            self._closed = True
+            self.file.close()
 
 
 def create_segment(storage: Storage, store_id: bytes, number: int, segment_bytes: int) -> None:

@@ -14,6 +14,7 @@ import os
 from typing import Final, Protocol
 
 from tailrace.errors import StoreLocked
+from tailrace.native import map_file
 
 PAGE_BYTES: Final = 4096
 _ZERO_CHUNK: Final = bytes(1024 * 1024)
@@ -96,13 +97,14 @@ class Storage(Protocol):
 
 class _OsMapping:
     def __init__(self, descriptor: int) -> None:
-        self._map = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-        self.view = memoryview(self._map)
+        length = os.fstat(descriptor).st_size
+        if length == 0:
+            raise ValueError("cannot map an empty file")
+        self.view = map_file(descriptor, length)
 
     def close(self) -> None:
         try:
             self.view.release()
-            self._map.close()
         except BufferError:
             # A reader still holds a slice: the mapping goes when the last slice does.
             return

@@ -155,6 +155,7 @@ class Upkeep:
             finally:
                 file.close()
             self._log.indexes[number] = MappedIndex(mapping.view, number, mapping)
+            segment.close()
 
     def checkpoint(self) -> None:
         """Write a checkpoint now, if anything was written since the last one."""

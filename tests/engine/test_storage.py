@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tailrace import Append, Options, StreamKey, StreamOptions
 from tailrace.limits import MIB, SEGMENT_HEADER_BYTES
 from tailrace.storage import PAGE_BYTES, OsStorage
 from tests.engine.hooked_storage import HookedFile, HookedStorage
-from tests.engine.thread_lab import KEY, opened
+from tests.engine.thread_lab import KEY, SMALL, opened
 
 LENGTHS = [PAGE_BYTES, 256 * 1024, 256 * 1024 + PAGE_BYTES, MIB]
 
@@ -81,3 +82,44 @@ def test_a_log_goes_on_where_it_ended_in_the_middle_of_a_page(tmp_path: Path) ->
         with opened(tmp_path) as store:
             store.perform(Append(key, [b"%d" % n], create=StreamOptions()))
             assert bytes(store.read(key, 0).payload) == b"01234"[: n + 1]
+
+
+def test_sealed_segments_hold_no_descriptors(tmp_path: Path) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    # Without threads: upkeep runs where it is due.
+    options = replace(SMALL, background=False)
+    before = descriptors()
+    for _ in range(2):
+        with opened(tmp_path, options) as store:
+            for n in range(30):
+                store.perform(Append(KEY, [b"%d" % n * 30_000], create=StreamOptions()))
+            assert len(list((tmp_path / "log").glob("*.segment"))) > 15
+            assert descriptors() - before < 12
+            # They are read all the same.
+            assert sum(1 for _ in store.read(KEY, 0, max_bytes=4 * MIB).records()) >= 30
+    assert descriptors() == before
+    with opened(tmp_path) as store:
+        assert descriptors() - before < 12
+        assert store.head(KEY).tail == 60
+
+
+def test_a_slice_keeps_its_mapping_after_the_store_is_closed(tmp_path: Path) -> None:
+    with opened(tmp_path) as store:
+        store.perform(Append(KEY, [b"kept"], create=StreamOptions()))
+    storage = OsStorage(tmp_path)
+    (name,) = (n for n in storage.list_directory("log") if n.endswith(".segment"))
+    file = storage.open(f"log/{name}")
+    mapping = file.map()
+    file.close()
+    kept = mapping.view[SEGMENT_HEADER_BYTES:]
+    mapping.close()
+    del mapping
+    assert b"kept" in bytes(kept)
+    with pytest.raises(TypeError):
+        kept[0] = 1
+    empty = storage.open("empty", writable=True, create=True)
+    with pytest.raises(ValueError, match="empty"):
+        empty.map()
+    empty.close()

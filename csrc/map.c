@@ -1,0 +1,16 @@
+#include "map.h"
+
+#include <assert.h>
+#include <sys/mman.h>
+
+void *tr_map(int descriptor, uint64_t length) {
+    assert(length > 0);
+    void *data = mmap(0, length, PROT_READ, MAP_SHARED, descriptor, 0);
+    return data == MAP_FAILED ? 0 : data;
+}
+
+void tr_unmap(void *data, uint64_t length) {
+    int failed = munmap(data, length);
+    assert(!failed);
+    (void)failed;
+}
