@@ -31,6 +31,7 @@ tailrace.stream
 tailrace.views
 tailrace.catalog
 tailrace.sorted_names
+tailrace.expiry
 tailrace.checkpoint
 tailrace.reader
 tailrace.ticket

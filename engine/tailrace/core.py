@@ -9,6 +9,7 @@ from tailrace import filenames, limits
 from tailrace.batch import Batch, Kind
 from tailrace.catalog import Change
 from tailrace.commit import Committer, Publish
+from tailrace.expiry import Expiry
 from tailrace.indexer import Indexer
 from tailrace.options import Options
 from tailrace.reader import Reader
@@ -32,6 +33,7 @@ class Core:
         self.log = recovered.log
         self.durable = recovered.catalog
         self.names = SortedNames(self.durable)
+        self.expiry = Expiry(self.durable.streams)
         self.waiters = Waiters()
         self.reader = Reader(self.log, self.durable)
         batch_bytes_max = min(
@@ -62,6 +64,7 @@ class Core:
             recovered.live,
             self.log,
             self.durable,
+            self.expiry,
             self.committer,
             now_ms,
             checkpoint=recovered.checkpoint,
@@ -122,7 +125,9 @@ class Core:
             self.indexer.removed(stream_id)
             self.upkeep.reclaimable = True
         if batch.kind == Kind.CREATE:
-            self.indexer.created(self.durable.streams[batch.stream_id])
+            state = self.durable.streams[batch.stream_id]
+            self.expiry.add(state)
+            self.indexer.created(state)
         elif batch.kind == Kind.TRIM:
             state = change.streams[0]
             self.indexer.trimmed(batch.stream_id, state.start)

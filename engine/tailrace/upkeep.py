@@ -15,13 +15,13 @@ from tailrace.catalog import Catalog
 from tailrace.checkpoint import encode_checkpoint
 from tailrace.commit import Committer
 from tailrace.errors import TailraceError
+from tailrace.expiry import Expiry
 from tailrace.limits import SEGMENT_HEADER_BYTES
 from tailrace.live_files import LiveFiles
 from tailrace.log import Log
 from tailrace.offset_index import MappedIndex, MemoryIndex
 from tailrace.operation import Expire, Operation
 from tailrace.storage import Storage, replace_file
-from tailrace.stream import is_expired
 from tailrace.ticket import Ticket
 
 _logger = logging.getLogger("tailrace")
@@ -38,6 +38,7 @@ class Upkeep:
         live: LiveFiles,
         log: Log,
         durable: Catalog,
+        expiry: Expiry,
         committer: Committer,
         now_ms: Callable[[], int],
         *,
@@ -50,6 +51,7 @@ class Upkeep:
         self._live = live
         self._log = log
         self._durable = durable
+        self._expiry = expiry
         self._committer = committer
         self._now_ms = now_ms
         self._checkpoint = checkpoint
@@ -199,12 +201,7 @@ class Upkeep:
 
     def sweep(self) -> None:
         """Delete streams whose time is over."""
-        now_ms = self._now_ms()
-        expired: list[Operation] = [
-            Expire(state.config.key)
-            for state in list(self._durable.streams.values())
-            if not state.detached and is_expired(state, now_ms)
-        ]
+        expired: list[Operation] = [Expire(key) for key in self._expiry.due(self._now_ms())]
         for start in range(0, len(expired), _EXPIRE_AT_ONCE):
             batch = expired[start : start + _EXPIRE_AT_ONCE]
             tickets = [Ticket(None, None, internal=True) for _ in batch]

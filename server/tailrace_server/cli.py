@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -31,7 +32,21 @@ API_KEY_VARIABLE: Final = "TAILRACE_API_KEY"
 
 _LIMITS: Final = FrontLimits()
 _SERVICE: Final = ServiceConfig()
-_SECONDS: Final = click.FloatRange(min=0, min_open=True, max=86_400)
+
+
+class _FiniteRange(click.FloatRange):
+    """A range that NaN, which no comparison finds outside, is not in."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        number = float(super().convert(value, param, ctx))
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+_SECONDS: Final = _FiniteRange(min=0, min_open=True, max=86_400)
 _COUNT: Final = click.IntRange(min=1)
 
 _data_dir = click.option(
@@ -134,6 +149,28 @@ def main() -> None:
     help="An event stream is ended after about this long; clients resume.",
 )
 @click.option(
+    "--public-url",
+    metavar="URL",
+    envvar="TAILRACE_PUBLIC_URL",
+    show_envvar=True,
+    help="This server as webhooks reach it, if a proxy stands before it: what they are told to "
+    "call back. Default: the address at which each subscription was made.",
+)
+@click.option(
+    "--webhook-timeout",
+    type=_SECONDS,
+    metavar="SECONDS",
+    default=_SERVICE.webhook_timeout_s,
+    show_default=True,
+    help="How long a webhook may take to answer; then it is called again.",
+)
+@click.option(
+    "--webhooks-to-localhost",
+    is_flag=True,
+    help="Let webhooks be plain HTTP to this machine although API keys are configured. Whoever "
+    "has such a key can then make the server call any port here.",
+)
+@click.option(
     "--max-live-readers",
     type=_COUNT,
     default=_SERVICE.live_readers_max,
@@ -195,7 +232,7 @@ def main() -> None:
 )
 @click.option(
     "--grace-period",
-    type=click.FloatRange(min=0, max=86_400),
+    type=_FiniteRange(min=0, max=86_400),
     metavar="SECONDS",
     default=DEFAULT_GRACE_S,
     show_default=True,
@@ -241,6 +278,9 @@ def serve_command(**given: Any) -> None:
         body_bytes_max=given["max_body_bytes"],
         live_readers_max=given["max_live_readers"],
         drain_timeout_s=given["grace_period"],
+        public_url=given["public_url"],
+        webhook_timeout_s=given["webhook_timeout"],
+        webhooks_to_localhost=given["webhooks_to_localhost"],
         loopback_only_without_keys=True,
     )
     settings = Settings(

@@ -28,7 +28,8 @@ class ServiceConfig:
     drain_timeout_s: how long a graceful stop waits for live readers to end.
     loopback_only_without_keys: while no key is configured, refuse what comes by another name
         than this machine's, or from a page that is not local (403).
-    public_url: what webhooks are told to call back; None: as each subscription's maker came.
+    public_url: this server as webhooks reach it: what they are told to call back and where the
+        keys are; None: as the maker of each subscription came.
     webhook_timeout_s: how long a webhook may take to answer.
     webhooks_to_localhost: webhooks may be plain HTTP to this machine though keys are
         configured; without keys, in development, they may anyway.
@@ -46,3 +47,8 @@ class ServiceConfig:
     public_url: str | None = None
     webhook_timeout_s: float = 30.0
     webhooks_to_localhost: bool = False
+
+    @property
+    def base_url(self) -> str | None:
+        """``public_url``, so that a path can be put behind it."""
+        return None if self.public_url is None else self.public_url.rstrip("/")

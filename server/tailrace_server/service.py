@@ -49,6 +49,7 @@ class Service:
             bridge,
             local_allowed=lambda: config.webhooks_to_localhost or keys.is_open,
             webhook_timeout_s=config.webhook_timeout_s,
+            base_url=config.base_url,
         )
         self.context = Context(bridge, config, keys, hub, metrics, subscriptions)
         self._router = Router(ROUTES)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from tailrace_server.config import ServiceConfig
 from tailrace_server.front import FrontLimits
@@ -21,6 +23,9 @@ DEFAULT_GRACE_S: Final = 10.0
 
 FrontName = Literal["fast", "hypercorn"]
 Address = tuple[socket.AddressFamily, str, int]
+
+
+_VISIBLE: Final = re.compile(r"[\x21-\x7e]+")
 
 
 class SettingsError(Exception):
@@ -58,6 +63,8 @@ class Settings:
                 "TLS is served by the hypercorn front only: add --front hypercorn, "
                 "or drop --certfile and --keyfile"
             )
+        if self.service.public_url is not None:
+            _check_public_url(self.service.public_url)
 
     def keys(self) -> list[Key | str]:
         """The keys given and those of the file. :class:`SettingsError` if one is unusable."""
@@ -101,3 +108,18 @@ class Settings:
                     "could read, write and delete everything. Give --api-key KEY (or "
                     f"TAILRACE_API_KEY, or --keys-file), or listen on --host {DEFAULT_HOST}"
                 )
+
+
+def _check_public_url(text: str) -> None:
+    """Scheme, host, perhaps a port and a path: what routes can be put behind."""
+    try:
+        parts = urlsplit(text)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable or not _VISIBLE.fullmatch(text) or "@" in text or "?" in text or "#" in text:
+        raise SettingsError(
+            f"--public-url {text[:200]!r} is not the address of a server: give "
+            "https://HOST, or http://HOST, with a port and a path if need be, without user "
+            "name, query or fragment"
+        )

@@ -254,12 +254,26 @@ def test_tls_options(tmp_path: Path) -> None:
         ["--port", "70000"],
         ["--front", "other"],
         ["--max-body-bytes", "0"],
+        ["--webhook-timeout", "0"],
+        ["--webhook-timeout", "inf"],
+        ["--webhook-timeout", "nan"],
+        ["--grace-period", "nan"],
+        ["--webhooks-to-localhost=yes"],
+        ["--public-url", ""],
+        ["--public-url", "events.example"],
+        ["--public-url", "ftp://events.example"],
+        ["--public-url", "https://"],
+        ["--public-url", "https://events.example:99999"],
+        ["--public-url", "https://user@events.example"],
+        ["--public-url", "https://events.example/?a=b"],
+        ["--public-url", "https://events.example/#a"],
+        ["--public-url", "https://events.example/a b"],
         ["--nonsense"],
     ],
 )
 def test_options_out_of_bounds(tmp_path: Path, arguments: list[str]) -> None:
     said = fails("--data-dir", str(tmp_path / "data"), *arguments)
-    assert arguments[0] in said
+    assert arguments[0].partition("=")[0] in said
 
 
 # -- damage

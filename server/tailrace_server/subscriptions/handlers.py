@@ -89,8 +89,8 @@ def _id(call: Call, right: Right) -> str:
 
 def _base_url(context: Context, request: Request) -> str:
     """This server as its client reaches it: callbacks come back the same way."""
-    if context.config.public_url is not None:
-        return context.config.public_url.rstrip("/")
+    if context.config.base_url is not None:
+        return context.config.base_url
     host = request.header(headers.HOST) or "localhost"
     forwarded = request.header(headers.X_FORWARDED_PROTO)
     scheme = forwarded if forwarded in ("http", "https") else request.scheme

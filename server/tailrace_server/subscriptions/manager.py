@@ -64,7 +64,10 @@ _log = structlog.get_logger("tailrace.subscriptions")
 
 
 class Subscriptions:
-    """``local_allowed`` says whether webhooks may be on this machine (development)."""
+    """``local_allowed`` says whether webhooks may be on this machine (development).
+
+    ``base_url``: this server as webhooks reach it; None: as a subscription's maker came.
+    """
 
     def __init__(
         self,
@@ -72,10 +75,12 @@ class Subscriptions:
         *,
         local_allowed: Callable[[], bool],
         webhook_timeout_s: float,
+        base_url: str | None = None,
         clock: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self._bridge = bridge
         self._local_allowed = local_allowed
+        self._base_url = base_url
         self._clock = clock
         self._journal = Journal(bridge)
         self._deliveries = Deliveries(self, bridge, webhook_timeout_s)
@@ -180,6 +185,7 @@ class Subscriptions:
     async def _step(self, live: LiveSubscription) -> int:
         """Do all that is due; the time it was done for, in ms."""
         async with live.lock:
+            await self._rebase(live, self._base_url)
             moment = self.moment()
             candidates = list(live.candidates)
             events = machine.tick(live.state, moment, candidates, self.tail)
@@ -286,9 +292,12 @@ class Subscriptions:
                 f"subscription {live.id!r} exists with another configuration",
             )
         async with live.lock:
-            if live.state.base_url != base_url:
-                await self.commit(live, [Rebased(base_url)])
+            await self._rebase(live, base_url)
         return live
+
+    async def _rebase(self, live: LiveSubscription, base_url: str | None) -> None:
+        if base_url is not None and live.state.base_url != base_url:
+            await self.commit(live, [Rebased(base_url)])
 
     async def _links(self, config: Config) -> dict[str, Link]:
         """What a new subscription is linked to: existing streams, at their tails."""
