@@ -43,10 +43,15 @@ class Service:
         hub = Hub(bridge, config)
         metrics = Metrics(
             store.counters,
-            lambda: {"live_readers": hub.readers, "draining": int(hub.draining)},
+            lambda: {
+                "live_readers": hub.readers,
+                "draining": int(hub.draining),
+                **subscriptions.figures(),
+            },
         )
         subscriptions = Subscriptions(
             bridge,
+            metrics.webhooks,
             local_allowed=lambda: config.webhooks_to_localhost or keys.is_open,
             webhook_timeout_s=config.webhook_timeout_s,
             base_url=config.base_url,

@@ -128,6 +128,13 @@ def wanted(state: State, now_ms: int) -> Wanted | None:
     return Wanted.DELIVER
 
 
+def is_undelivered(state: State) -> bool:
+    """Whether a webhook is to be called, now or after a pause."""
+    if state.config.type != "webhook":
+        return False
+    return state.retry_at_ms is not None or (state.wake is not None and not state.wake.delivered)
+
+
 def deadline(state: State, now_ms: int) -> int | None:
     """When :func:`tick` has something to do next even if nothing happens; None for never."""
     times = [state.retry_at_ms, None if state.wake is None else state.wake.until_ms]

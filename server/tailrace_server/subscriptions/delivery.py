@@ -17,6 +17,7 @@ from tailrace.operation import Append, Producer, StreamKey
 from tailrace.outcome import Rejection
 from tailrace_server.config import FLAT_BUCKET
 from tailrace_server.engine_bridge import EngineBridge
+from tailrace_server.metrics import WebhookFailure, WebhookMetrics
 from tailrace_server.protocol import subscription_machine as machine
 from tailrace_server.protocol.subscription_error import SubscriptionError
 from tailrace_server.protocol.subscription_machine import Moment, Tail
@@ -56,9 +57,12 @@ class Owner(Protocol):
 class Deliveries:
     """``timeout_s``: how long one webhook request may take, its answer included."""
 
-    def __init__(self, owner: Owner, bridge: EngineBridge, timeout_s: float) -> None:
+    def __init__(
+        self, owner: Owner, bridge: EngineBridge, metrics: WebhookMetrics, timeout_s: float
+    ) -> None:
         self._owner = owner
         self._bridge = bridge
+        self._metrics = metrics
         self._timeout_s = timeout_s
         self._slots = trio.CapacityLimiter(DELIVERIES_MAX)
 
@@ -113,10 +117,12 @@ class Deliveries:
         owner = self._owner
         done: dict[str, Tail] | None = None
         failure: str | None = None
+        kind: WebhookFailure | None = None
         async with self._slots:
             state = live.state
             if state.wake is None or state.wake.id != wake.id:
                 return
+            began_s = trio.current_time()
             try:
                 url = owner.webhook_of(state)
                 infos, told = stream_infos(state, live.known, owner.tail)
@@ -126,8 +132,11 @@ class Deliveries:
                 answer = await post(url, body, signature, timeout_s=self._timeout_s)
                 if says_done(answer):
                     done = told
-            except (DeliveryFailed, SubscriptionError) as error:
-                failure = str(error)
+            except DeliveryFailed as error:
+                failure, kind = str(error), error.kind
+            except SubscriptionError as error:
+                failure, kind = str(error), WebhookFailure.REFUSED
+            self._metrics.called(trio.current_time() - began_s, kind, again=state.retries > 0)
         async with live.lock:
             if live.gone:
                 return

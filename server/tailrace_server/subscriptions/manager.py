@@ -24,6 +24,7 @@ from tailrace.operation import StreamKey
 from tailrace.store import wall_clock_ms
 from tailrace_server.config import FLAT_BUCKET
 from tailrace_server.engine_bridge import EngineBridge
+from tailrace_server.metrics import WebhookMetrics
 from tailrace_server.protocol import subscription_machine as machine
 from tailrace_server.protocol.subscription_error import (
     SUBSCRIPTION_ALREADY_EXISTS,
@@ -72,6 +73,7 @@ class Subscriptions:
     def __init__(
         self,
         bridge: EngineBridge,
+        metrics: WebhookMetrics,
         *,
         local_allowed: Callable[[], bool],
         webhook_timeout_s: float,
@@ -83,7 +85,7 @@ class Subscriptions:
         self._base_url = base_url
         self._clock = clock
         self._journal = Journal(bridge)
-        self._deliveries = Deliveries(self, bridge, webhook_timeout_s)
+        self._deliveries = Deliveries(self, bridge, metrics, webhook_timeout_s)
         self._live: dict[str, LiveSubscription] = {}
         self._making = trio.Lock()
         self._interested: dict[str, tuple[LiveSubscription, ...]] = {}
@@ -203,6 +205,11 @@ class Subscriptions:
         return moment.now_ms
 
     # ---- what others need
+
+    def figures(self) -> dict[str, int]:
+        """For monitoring; the backlog is of webhooks that have not taken their last wake."""
+        backlog = sum(machine.is_undelivered(live.state) for live in self._live.values())
+        return {"subscriptions": len(self._live), "webhook_backlog": backlog}
 
     def moment(self) -> Moment:
         return Moment(self._clock(), f"w_{secrets.token_hex(12)}", random.uniform(-1, 1))

@@ -15,6 +15,7 @@ from typing import Any, Final
 import h11
 import trio
 
+from tailrace_server.metrics import WebhookFailure
 from tailrace_server.protocol import headers
 from tailrace_server.protocol.subscription_url import WebhookUrl, may_connect
 
@@ -26,6 +27,10 @@ _USER_AGENT: Final = "tailrace"
 
 class DeliveryFailed(Exception):
     """The webhook did not take the request; the message says why."""
+
+    def __init__(self, kind: WebhookFailure, message: str) -> None:
+        super().__init__(message)
+        self.kind: Final = kind
 
 
 async def post(url: WebhookUrl, body: bytes, signature: str, *, timeout_s: float) -> bytes:
@@ -42,11 +47,14 @@ async def post(url: WebhookUrl, body: bytes, signature: str, *, timeout_s: float
                 with trio.move_on_after(0):
                     await stream.aclose()
     except trio.TooSlowError:
-        raise DeliveryFailed(f"no answer within {timeout_s:g} s") from None
+        raise DeliveryFailed(WebhookFailure.TIMEOUT, f"no answer within {timeout_s:g} s") from None
     except (OSError, ssl.SSLError, trio.BrokenResourceError) as error:
-        raise DeliveryFailed(f"connection: {error.__cause__ or error}") from None
+        cause = error.__cause__ or error
+        tls = isinstance(cause, ssl.SSLError)
+        kind = WebhookFailure.TLS if tls else WebhookFailure.CONNECTION
+        raise DeliveryFailed(kind, f"{kind}: {cause}") from None
     except h11.RemoteProtocolError as error:
-        raise DeliveryFailed(f"not HTTP: {error}") from None
+        raise DeliveryFailed(WebhookFailure.PROTOCOL, f"not HTTP: {error}") from None
 
 
 async def addresses(url: WebhookUrl) -> list[tuple[int, tuple[Any, ...]]]:
@@ -59,15 +67,18 @@ async def addresses(url: WebhookUrl) -> list[tuple[int, tuple[Any, ...]]]:
             url.host, url.port, type=trio.socket.SOCK_STREAM, proto=trio.socket.IPPROTO_TCP
         )
     except (OSError, UnicodeError) as error:
-        raise DeliveryFailed(f"cannot resolve {url.host}: {error}") from None
+        raise DeliveryFailed(WebhookFailure.DNS, f"cannot resolve {url.host}: {error}") from None
     for *_, place in found:
         if not may_connect(url, ipaddress.ip_address(place[0])):
-            raise DeliveryFailed(f"{url.host} has the address {place[0]}, which is not allowed")
+            raise DeliveryFailed(
+                WebhookFailure.REFUSED,
+                f"{url.host} has the address {place[0]}, which is not allowed",
+            )
     return [(family, place) for family, *_, place in found]
 
 
 async def _connect(url: WebhookUrl) -> trio.abc.Stream:
-    failure: Exception = DeliveryFailed(f"{url.host} has no address")
+    failure: Exception = DeliveryFailed(WebhookFailure.DNS, f"{url.host} has no address")
     for family, place in await addresses(url):
         sock = trio.socket.socket(family, trio.socket.SOCK_STREAM)
         try:
@@ -116,7 +127,7 @@ async def _exchange(stream: trio.abc.Stream, url: WebhookUrl, body: bytes, signa
             connection.receive_data(bytes(await stream.receive_some(_RECEIVE_BYTES)))
         elif isinstance(event, h11.Response):
             if not 200 <= event.status_code < 300:
-                raise DeliveryFailed(f"it answered {event.status_code}")
+                raise DeliveryFailed(WebhookFailure.STATUS, f"it answered {event.status_code}")
         elif isinstance(event, h11.Data):
             answer += event.data
             if len(answer) > ANSWER_BYTES_MAX:
@@ -124,4 +135,6 @@ async def _exchange(stream: trio.abc.Stream, url: WebhookUrl, body: bytes, signa
         elif isinstance(event, h11.EndOfMessage):
             return bytes(answer)
         elif isinstance(event, h11.ConnectionClosed):
-            raise DeliveryFailed("it closed the connection without an answer")
+            raise DeliveryFailed(
+                WebhookFailure.PROTOCOL, "it closed the connection without an answer"
+            )

@@ -6,6 +6,7 @@ import base64
 import json
 import queue
 import re
+import ssl
 import threading
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -41,10 +42,10 @@ class Delivery:
 class Receiver:
     """``answers`` are (status, body) in order; the last one again and again.
 
-    No answer is given before ``gate`` is set, if there is one.
+    No answer is given before ``gate`` is set, if there is one. With ``tls`` it speaks HTTPS.
     """
 
-    def __init__(self, *answers: tuple[int, bytes]) -> None:
+    def __init__(self, *answers: tuple[int, bytes], tls: ssl.SSLContext | None = None) -> None:
         self.answers = list(answers or [(200, b"{}")])
         self.deliveries: queue.Queue[Delivery] = queue.Queue()
         self.gate: threading.Event | None = None
@@ -70,7 +71,10 @@ class Receiver:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hook"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
+        self.port = int(self._server.server_address[1])
+        self.url = f"http://127.0.0.1:{self.port}/hook"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     def __enter__(self) -> Self:
