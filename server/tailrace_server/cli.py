@@ -1,4 +1,4 @@
-"""The command ``tailrace``: serve, check, repair, version."""
+"""The command ``tailrace``: serve, check, repair, rotate-webhook-key, version."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ import click
 import structlog
 
 import tailrace
+from tailrace.store import wall_clock_ms
 from tailrace_server import logs
 from tailrace_server.config import ServiceConfig
 from tailrace_server.front import FrontLimits
+from tailrace_server.protocol.timestamps import format_ms
 from tailrace_server.run import StartError, explain, serve
 from tailrace_server.settings import (
     DEFAULT_DATA_DIR,
@@ -27,6 +29,7 @@ from tailrace_server.settings import (
     FrontName,
     Settings,
 )
+from tailrace_server.subscriptions.journal import rotate
 
 API_KEY_VARIABLE: Final = "TAILRACE_API_KEY"
 
@@ -365,6 +368,23 @@ def repair_command(data_dir: Path) -> None:
         click.echo(f"a copy of those bytes is in {data_dir / name}")
     if not report.lost:
         click.echo("nothing to repair")
+
+
+@main.command("rotate-webhook-key")
+@_data_dir
+def rotate_command(data_dir: Path) -> None:
+    """Give webhooks a new signing key, in a store that no server has open.
+
+    Receivers find it in the JWK Set at once. It signs once their cached copies have it; the old
+    one stays in the set for another hour.
+    """
+    with _explained(data_dir), tailrace.open(data_dir) as store:
+        now_s = wall_clock_ms() // 1000
+        keys = rotate(store, now_s)
+    if keys is None:
+        _fail(f"{data_dir} has no webhook key yet: the first subscription makes one")
+    click.echo(f"signing now: {keys.active(now_s).kid}")
+    click.echo(f"signing from {format_ms(keys.newest.begins_s * 1000)} on: {keys.newest.kid}")
 
 
 @contextmanager

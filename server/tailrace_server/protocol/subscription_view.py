@@ -12,6 +12,7 @@ from tailrace.offset import encode_offset
 from tailrace_server.protocol import headers
 from tailrace_server.protocol.message import Response
 from tailrace_server.protocol.stream_name import RESERVED
+from tailrace_server.protocol.subscription_keys import JWKS_FRESH_S
 from tailrace_server.protocol.subscription_machine import Tail, Tails, acked, link_of
 from tailrace_server.protocol.subscription_state import State, Wake
 from tailrace_server.protocol.timestamps import format_ms
@@ -133,7 +134,7 @@ def jwks(keys: object) -> Response:
         200,
         (
             (headers.CONTENT_TYPE, "application/jwk-set+json"),
-            (headers.CACHE_CONTROL, "public, max-age=300"),
+            (headers.CACHE_CONTROL, f"public, max-age={JWKS_FRESH_S}"),
             *headers.BASE,
         ),
         (msgspec.json.encode(keys),),

@@ -13,6 +13,7 @@ ordinals with the tails of the streams, and what was under way follows from the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +21,7 @@ import msgspec
 import structlog
 import trio
 
+import tailrace
 from tailrace import limits
 from tailrace.errors import Rejected
 from tailrace.operation import (
@@ -58,13 +60,14 @@ class Stored:
 class Journal:
     """Reads and writes subscriptions. Writing is never cut short by a cancellation."""
 
-    def __init__(self, bridge: EngineBridge) -> None:
+    def __init__(self, bridge: EngineBridge, clock: Callable[[], int]) -> None:
         self._bridge = bridge
+        self._clock = clock
         self._keys: Keys | None = None
         self._making_keys = trio.Lock()
 
     async def keys(self) -> Keys:
-        """The server's keys, made once and kept for as long as the data directory lives."""
+        """The server's keys, made once and kept; others only come with :func:`rotate`."""
         async with self._making_keys:
             if self._keys is None:
                 self._keys = await self._load_keys()
@@ -81,10 +84,8 @@ class Journal:
         except Rejected as error:
             if error.rejection.reason is not Reason.STREAM_NOT_FOUND:
                 raise
-            fresh = Keys.generate()
-            await self._must(Create(KEYS, _JSON, [fresh.encode()]))
-        result = await self._bridge.read(KEYS, 0, max_bytes=limits.KIB)
-        return Keys.decode(next(iter(result.records())))
+            await self._must(Create(KEYS, _JSON, [Keys.first(self._clock() // 1000)]))
+        return _keys(self._bridge.store)
 
     async def load(self) -> list[Stored]:
         """Every subscription there is."""
@@ -150,6 +151,26 @@ class Journal:
         if isinstance(outcome, Rejection):
             raise Rejected(outcome)
         return outcome
+
+
+def _keys(store: tailrace.Store) -> Keys:
+    """Few and small: one read, that need not leave this thread."""
+    result = store.read(KEYS, store.head(KEYS).start)
+    return Keys(list(result.records()))
+
+
+def rotate(store: tailrace.Store, now_s: int) -> Keys | None:
+    """Add a key for webhooks, forget those nobody needs; None if there was none to begin with.
+
+    For a store that no server has open: a server reads its keys once.
+    """
+    try:
+        keys = _keys(store)
+    except Rejected:
+        return None
+    store.append(KEYS, [keys.next(now_s)])
+    store.trim(KEYS, store.head(KEYS).start + keys.unpublished(now_s))
+    return _keys(store)
 
 
 def _key(id: str) -> StreamKey:

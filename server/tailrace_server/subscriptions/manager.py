@@ -84,7 +84,7 @@ class Subscriptions:
         self._local_allowed = local_allowed
         self._base_url = base_url
         self._clock = clock
-        self._journal = Journal(bridge)
+        self._journal = Journal(bridge, clock)
         self._deliveries = Deliveries(self, bridge, metrics, webhook_timeout_s)
         self._live: dict[str, LiveSubscription] = {}
         self._making = trio.Lock()
@@ -233,7 +233,7 @@ class Subscriptions:
         return (await self._journal.keys()).signature(body, self._clock() // 1000)
 
     async def jwks(self) -> object:
-        return (await self._journal.keys()).jwks()
+        return (await self._journal.keys()).jwks(self._clock() // 1000)
 
     async def commit(self, live: LiveSubscription, events: Sequence[Event]) -> None:
         """Make events durable, then the state what follows from them. Needs the lock."""
@@ -325,7 +325,8 @@ class Subscriptions:
     async def view(self, live: LiveSubscription) -> dict[str, object]:
         infos, _ = stream_infos(live.state, live.known, self.tail, count_max=len(live.known))
         infos.sort(key=lambda info: str(info["path"]))
-        return subscription(live.id, live.state, infos, (await self._journal.keys()).kid)
+        key = (await self._journal.keys()).active(self._clock() // 1000)
+        return subscription(live.id, live.state, infos, key.kid)
 
     async def delete(self, id: str) -> None:
         """Delete a subscription; one that is not there stays so."""

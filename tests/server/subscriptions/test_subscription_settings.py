@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.server.cli_support import Server, serving
+from tests.server.cli_support import Server, run, serving
 from tests.server.subscriptions.api import at, webhook
 from tests.server.subscriptions.receiver import Delivery, Receiver, verify
 
@@ -73,3 +73,34 @@ def test_a_webhook_that_takes_longer_than_told_is_called_again(tmp_path: Path) -
         again = receiver.next()
         receiver.gate.set()
         assert again.json["wake_id"] == first.json["wake_id"]
+
+
+def test_6_5_the_signing_key_is_rotated_while_the_server_is_down(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    rotate = ("rotate-webhook-key", "--data-dir", str(data))
+
+    def kids(server: Server) -> list[str]:
+        found = httpx.get(f"{server.url}/v1/stream/__ds/jwks.json").json()
+        return [key["kid"] for key in found["keys"]]
+
+    assert "is not a directory" in run(*rotate).stderr
+    with Receiver(DONE) as receiver:
+        with serving(data) as server:
+            assert server.stop() == 0
+        none = run(*rotate)
+        assert none.returncode == 1 and "no webhook key yet" in none.stderr
+        with serving(data) as server:
+            assert subscribe(server, receiver).status_code == 201
+            (old,) = kids(server)
+            busy = run(*rotate)
+            assert busy.returncode == 1 and "Traceback" not in busy.stderr
+            assert server.stop() == 0
+        done = run(*rotate)
+        assert done.returncode == 0 and f"signing now: {old}" in done.stdout
+        with serving(data) as server:
+            assert len(kids(server)) == 2 and kids(server)[0] == old
+            assert kids(server)[1] in done.stdout
+            found = woken(server, receiver)
+            assert verify(found, httpx.get(f"{server.url}/v1/stream/__ds/jwks.json").json())
+            seen = httpx.get(server.url + at("sub")).json()
+            assert seen["webhook"]["signing"]["kid"] == old
