@@ -22,6 +22,7 @@ from tailrace_server.engine_bridge import EngineBridge
 from tailrace_server.keys import Grant, KeyRing
 from tailrace_server.live import Hub, LiveResponse
 from tailrace_server.metrics import Metrics
+from tailrace_server.openapi.document import encoded
 from tailrace_server.protocol import errors, headers, render
 from tailrace_server.protocol.errors import RequestError
 from tailrace_server.protocol.loopback import check_loopback
@@ -50,7 +51,7 @@ class Service:
             local_allowed=lambda: config.webhooks_to_localhost or keys.is_open,
             webhook_timeout_s=config.webhook_timeout_s,
         )
-        self.context = Context(bridge, config, keys, hub, metrics, subscriptions)
+        self.context = Context(bridge, config, keys, hub, metrics, subscriptions, encoded)
         self._router = Router(ROUTES)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
