@@ -41,7 +41,7 @@ PARTS: Final = dict(
             "stream",
             f"A stream's id: at most {bucket_name.ID_BYTES_MAX} bytes of UTF-8 with its bucket's, "
             "without control characters, slashes and `..`.",
-            _text(bucket_name.ID_BYTES_MAX, _NO_SLASH) | {"not": {"const": bucket_name.RESERVED}},
+            _text(bucket_name.ID_BYTES_MAX, _NO_SLASH),
         ),
         _part("stream_name", f"A stream's path. {_SLASHES}", _text(limits.STREAM_NAME_BYTES_MAX)),
         _part("linked_stream", f"A stream's path. {_SLASHES}", _text(limits.STREAM_NAME_BYTES_MAX)),

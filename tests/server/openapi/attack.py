@@ -15,8 +15,9 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from tests.e2e.server_process import FRONTS, ServerProcess, serving
+from tests.e2e.server_process import FRONTS, ServerProcess, environment, serving
 from tests.e2e.wire import JSON, Client
+from tests.project import ROOT
 
 CONFIG: Final = Path(__file__).with_name("schemathesis.toml")
 KEY: Final = "sk-of-this-server"
@@ -52,6 +53,7 @@ def attack(server: ServerProcess, folder: Path, *, seconds: int, seed: int | Non
     The report, if nothing was. ``folder`` is for what Schemathesis writes.
     """
     furnish(server)
+    found = environment()
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
@@ -60,7 +62,7 @@ def attack(server: ServerProcess, folder: Path, *, seconds: int, seed: int | Non
             *(("--seed", str(seed)) if seed is not None else ()),
         ],
         cwd=folder,
-        env=os.environ | {"PYTHONWARNINGS": "ignore"},
+        env=found | {"PYTHONPATH": f"{ROOT}{os.pathsep}{found['PYTHONPATH']}"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
