@@ -134,6 +134,17 @@ tailrace_server.sessions.read
 tailrace_server.sessions.manage
 tailrace_server.subscriptions.handlers
 tailrace_server.routes
+tailrace_server.openapi
+tailrace_server.openapi.shape
+tailrace_server.openapi.paths
+tailrace_server.openapi.schemas
+tailrace_server.openapi.common
+tailrace_server.openapi.sessions
+tailrace_server.openapi.streams
+tailrace_server.openapi.buckets
+tailrace_server.openapi.subscriptions
+tailrace_server.openapi.operation
+tailrace_server.openapi.document
 tailrace_server.service
 tailrace_server.front
 tailrace_server.peer_watch

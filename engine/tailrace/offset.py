@@ -20,8 +20,13 @@ from tailrace.limits import ORDINAL_MAX
 _SHORT_DIGITS: Final = 8
 _SHORT_END: Final = 10**_SHORT_DIGITS
 _LETTERS: Final = "abcdefghijkl"  # 9 to 20 digits; ORDINAL_MAX has 19
-_REFERENCE_FORM: Final = re.compile(r"[0-9]{16}_[0-9]{16}")
-_TOKEN: Final = re.compile(r"[0-9]{8}|[a-l][1-9][0-9]{8,19}")
+_TOKEN_FORM: Final = r"[0-9]{8}|[a-l][1-9][0-9]{8,19}"
+_FORM_OF_REFERENCE: Final = r"[0-9]{16}_[0-9]{16}"
+_TOKEN: Final = re.compile(_TOKEN_FORM)
+_REFERENCE_FORM: Final = re.compile(_FORM_OF_REFERENCE)
+
+TOKEN_PATTERN: Final = f"^({_TOKEN_FORM}|{_FORM_OF_REFERENCE})$"
+"""What every token that is read matches."""
 
 assert len(str(ORDINAL_MAX)) <= _SHORT_DIGITS + len(_LETTERS)
 

@@ -32,6 +32,8 @@ class Context:
     hub: Hub
     metrics: Metrics
     subscriptions: Subscriptions
+    # The table of routes, whose handlers get this, is what the document is made from.
+    openapi: Callable[[], bytes]
     # Changing metadata reads, merges and writes; one at a time, so that none is lost.
     metadata_lock: trio.Lock = field(default_factory=trio.Lock)
 

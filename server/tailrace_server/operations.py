@@ -26,6 +26,13 @@ async def readyz(context: Context, call: Call) -> Answer:
     return render.json_value(200, {"status": "ready"})
 
 
+async def openapi(context: Context, call: Call) -> Answer:
+    """What this server can be asked, as an OpenAPI document."""
+    kind = (headers.CONTENT_TYPE, "application/json")
+    cache = (headers.CACHE_CONTROL, "public, max-age=300")
+    return Response(200, (kind, cache, *headers.BASE), (context.openapi(),))
+
+
 async def metrics(context: Context, call: Call) -> Answer:
     """Prometheus text. It tells of every session's traffic, so it takes a key for all of them."""
     if not (call.grant.has(Right.READ) and call.grant.unlimited):

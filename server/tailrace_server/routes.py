@@ -76,6 +76,7 @@ ROUTES: Final = (
     Route("GET", "/healthz", operations.healthz, public=True),
     Route("GET", "/readyz", operations.readyz, public=True),
     Route("GET", "/metrics", operations.metrics),
+    Route("GET", "/openapi.json", operations.openapi, public=True),
 )
 
 

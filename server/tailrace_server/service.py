@@ -22,6 +22,7 @@ from tailrace_server.engine_bridge import EngineBridge
 from tailrace_server.keys import Grant, KeyRing
 from tailrace_server.live import Hub, LiveResponse
 from tailrace_server.metrics import Metrics
+from tailrace_server.openapi.document import encoded
 from tailrace_server.protocol import errors, headers, render
 from tailrace_server.protocol.errors import RequestError
 from tailrace_server.protocol.loopback import check_loopback
@@ -56,7 +57,7 @@ class Service:
             webhook_timeout_s=config.webhook_timeout_s,
             base_url=config.base_url,
         )
-        self.context = Context(bridge, config, keys, hub, metrics, subscriptions)
+        self.context = Context(bridge, config, keys, hub, metrics, subscriptions, encoded)
         self._router = Router(ROUTES)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

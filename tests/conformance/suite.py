@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import shutil
 import subprocess
 import time
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from tests import node_project
 from tests.e2e.server_process import ServerProcess
 
 FOLDER: Final = Path(__file__).resolve().parent
-MODULES: Final = FOLDER / "node_modules"
-LOCK: Final = FOLDER / "package-lock.json"
-INSTALLED: Final = MODULES / ".installed-lock"
+VITEST: Final = FOLDER / "node_modules" / "vitest" / "vitest.mjs"
 
 LONG_POLL_S: Final = 2
 PATIENCE_S: Final = 400.0
@@ -35,31 +32,16 @@ class Verdict(NamedTuple):
 
 def install() -> None:
     """Install the suite, at the versions of the lock file, unless that has been done."""
-    digest = hashlib.sha256(LOCK.read_bytes()).hexdigest()
-    if INSTALLED.is_file() and INSTALLED.read_text("ascii") == digest:
-        return
-    npm = shutil.which("npm")
-    assert npm is not None, "npm is missing: the conformance suite needs Node.js 20 or newer"
-    done = subprocess.run(
-        [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
-        cwd=FOLDER,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, f"npm ci failed:\n{done.stdout}{done.stderr}"
-    INSTALLED.write_text(digest, "ascii")
+    node_project.install(FOLDER)
 
 
 def run(server: ServerProcess, folder: Path) -> list[Verdict]:
     """Every test's verdict on ``server``, which is watched meanwhile; ``folder`` is for logs."""
     report = folder / "report.json"
     log = folder / "suite.log"
-    node = shutil.which("node")
-    assert node is not None, "node is missing: the conformance suite needs Node.js 20 or newer"
     with log.open("wb") as output:
         suite = subprocess.Popen(
-            [node, str(MODULES / "vitest" / "vitest.mjs"), "run", f"--outputFile={report}"],
+            [node_project.node(), str(VITEST), "run", f"--outputFile={report}"],
             cwd=FOLDER,
             env=os.environ
             | {

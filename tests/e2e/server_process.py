@@ -59,6 +59,7 @@ class ServerProcess:
         self.options = options
         self.env = dict(env or {})
         self.starts = 0
+        self.fixed_port = 0
         self.host = ""
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
@@ -80,7 +81,8 @@ class ServerProcess:
     def command(self) -> Sequence[str]:
         return (
             *(sys.executable, "-m", "tailrace_server", "serve"),
-            *("--data-dir", str(self.data_dir), "--port", "0", "--front", self.front),
+            *("--data-dir", str(self.data_dir), "--port", str(self.fixed_port)),
+            *("--front", self.front),
             *self.options,
         )
 
@@ -104,6 +106,11 @@ class ServerProcess:
         self.launch()
         self.wait_ready()
         return time.monotonic() - began
+
+    def start_in_place(self) -> None:
+        """Start it again where it was, so that what clients know of it still holds."""
+        self.fixed_port = self.port
+        self.start()
 
     def wait_ready(self) -> None:
         process = self.process

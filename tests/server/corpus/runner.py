@@ -1,0 +1,104 @@
+"""Runs a corpus of raw requests on a front, over real sockets, a real store and the real service.
+
+Answers come back comparable: without what is random or belongs to their connection.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+import tailrace
+from tailrace_server.config import ServiceConfig
+from tailrace_server.fast.listener import FastFront
+from tailrace_server.front import FrontLimits
+from tailrace_server.hypercorn_front import HypercornFront
+from tailrace_server.keys import KeyRing
+from tailrace_server.service import Service
+from tests.server.corpus import sessions_api
+from tests.server.corpus.sessions_api import Case
+from tests.server.front_support import PATIENCE_S, Answer, RawClient
+
+LIMITS = FrontLimits(
+    head_bytes_max=sessions_api.HEAD_BYTES_MAX,
+    target_bytes_max=sessions_api.TARGET_BYTES_MAX,
+    body_bytes_max=sessions_api.BODY_BYTES_MAX,
+    linger_s=0.3,
+)
+CONFIG = ServiceConfig(
+    long_poll_timeout_s=0.05,
+    sse_lifetime_s=0.3,
+    body_bytes_max=sessions_api.BODY_BYTES_MAX,
+    events_per_request_max=50,
+)
+PER_CONNECTION = {"date", "connection", "server", "keep-alive"}
+"""Fields that belong to the connection or the moment."""
+RANDOM = [
+    (re.compile(rb"evt_[0-9A-Za-z]{20,}"), b"evt_ID"),
+    (re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z"), b"TIME"),
+    (re.compile(rb'"streamCursor":"\d+"'), b'"streamCursor":"N"'),
+    (re.compile(rb"retry: \d+"), b"retry: N"),
+    (re.compile(rb'"next_page":"[^"]+"'), b'"next_page":"TOKEN"'),
+    (re.compile(rb'_at_ms":\d+'), b'_at_ms":0'),
+]
+
+
+@dataclass(frozen=True)
+class Comparable:
+    """An answer without what is random or belongs to its connection."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+def comparable(answer: Answer, method: str) -> Comparable:
+    body = answer.body
+    for pattern, plain in RANDOM:
+        body = pattern.sub(plain, body)
+    fields = []
+    for name, value in answer.headers:
+        if name in PER_CONNECTION:
+            continue
+        if name == "transfer-encoding" and method == "HEAD":
+            continue  # h11 announces a coding for a body that it never sends
+        if name == "stream-cursor":
+            value = "N"
+        fields.append((name, value))
+    return Comparable(answer.status, tuple(sorted(fields)), body)
+
+
+async def _run(kind: str, directory: Path, cases: Sequence[Case]) -> dict[str, Comparable]:
+    found = {}
+    with tailrace.open(directory) as store:
+        service = Service(store, CONFIG, KeyRing([sessions_api.KEY]))
+        front = (FastFront if kind == "fast" else HypercornFront)(service, LIMITS)
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        async with trio.open_nursery() as nursery:
+            await nursery.start(service.run)
+            await nursery.start(front.serve, [listener])
+            for case in cases:
+                with trio.fail_after(PATIENCE_S):
+                    stream = await trio.open_tcp_stream("127.0.0.1", port)
+                    async with RawClient(stream) as client:
+                        await client.send(case.request)
+                        answer = await client.answer(case.method)
+                        found[case.name] = comparable(answer, case.method)
+            nursery.cancel_scope.cancel()
+    return found
+
+
+def run(kind: str, directory: Path, cases: Sequence[Case]) -> dict[str, Comparable]:
+    """The answer to each case by its name, from a front of ``kind`` with a store of its own."""
+    return trio.run(_run, kind, directory, cases)
+
+
+def error_type(answer: Comparable) -> bytes:
+    found = re.fullmatch(rb'\{"error":\{"type":"(\w+)","message":".+"\}\}', answer.body)
+    return found[1] if found else b""

@@ -1,0 +1,58 @@
+"""What a document cannot say, so that good requests of Schemathesis get beyond a 400 or a 401.
+
+Bad requests are left as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import schemathesis
+
+from tailrace_server.protocol import headers
+
+SOURCES: Final = ("/v1/stream/orders", "/ds/demo/orders", "/ds/sessions/s", "/v1/stream/none")
+PRODUCER: Final = (headers.PRODUCER_ID, headers.PRODUCER_EPOCH, headers.PRODUCER_SEQ)
+EXCLUSIVE: Final = (
+    (headers.STREAM_TTL, headers.STREAM_EXPIRES_AT),
+    (headers.STREAM_EXPECTED_OFFSET, headers.IF_MATCH),
+)
+NEEDS_A_SOURCE: Final = (headers.STREAM_FORK_OFFSET, headers.STREAM_FORK_SUB_OFFSET)
+SETTLING: Final = ("ack", "callback", "release")
+
+_claimed: dict[str, Any] = {}
+"""The last claim that was granted."""
+
+
+@schemathesis.hook
+def before_call(
+    context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]
+) -> None:
+    meta = case.meta
+    if meta is None or not meta.generation.mode.is_positive:
+        return
+    found = case.headers
+    for one, other in EXCLUSIVE:
+        if one in found and other in found:
+            # Which of them stays is as random as their values.
+            del found[one if len(str(found[other])) % 2 else other]
+    source = found.get(headers.STREAM_FORKED_FROM)
+    if source is not None:
+        found[headers.STREAM_FORKED_FROM] = SOURCES[len(source) % len(SOURCES)]
+    else:
+        for name in NEEDS_A_SOURCE:
+            found.pop(name, None)
+    if not all(name in found for name in PRODUCER):
+        for name in PRODUCER:
+            found.pop(name, None)
+    if _claimed and case.operation.path.endswith(SETTLING) and isinstance(case.body, dict):
+        found[headers.AUTHORIZATION] = f"Bearer {_claimed['token']}"
+        case.body |= {name: _claimed[name] for name in ("wake_id", "generation")}
+
+
+@schemathesis.hook
+def after_call(
+    context: schemathesis.HookContext, case: schemathesis.Case[Any], response: schemathesis.Response
+) -> None:
+    if case.operation.path.endswith("/claim") and response.status_code == 200:
+        _claimed.update(response.json())
