@@ -36,6 +36,7 @@ class WebhookFailure(enum.StrEnum):
     TIMEOUT = "timeout"  # no answer in time
     STATUS = "status"  # an answer that is no 2xx
     PROTOCOL = "protocol"  # no HTTP, or the end before an answer
+    SUPERSEDED = "superseded"  # not answered when the lease was over and the next wake began
 
 
 class WebhookMetrics:

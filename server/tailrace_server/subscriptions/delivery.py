@@ -136,7 +136,11 @@ class Deliveries:
                 failure, kind = str(error), error.kind
             except SubscriptionError as error:
                 failure, kind = str(error), WebhookFailure.REFUSED
-            self._metrics.called(trio.current_time() - began_s, kind, again=state.retries > 0)
+            except trio.Cancelled:
+                if live.delivering not in (None, wake.id):
+                    self._count(state, began_s, WebhookFailure.SUPERSEDED)
+                raise
+            self._count(state, began_s, kind)
         async with live.lock:
             if live.gone:
                 return
@@ -151,3 +155,7 @@ class Deliveries:
                     "webhook failed", subscription=live.id, generation=wake.generation, why=failure
                 )
             await owner.commit(live, events)
+
+    def _count(self, state: State, began_s: float, kind: WebhookFailure | None) -> None:
+        """A call has ended, that began in ``state``."""
+        self._metrics.called(trio.current_time() - began_s, kind, again=state.retries > 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,6 +134,27 @@ async def test_7_1_a_failed_certificate_is_tried_again_until_it_holds(
     assert told["deliveries_total"] == told["retries_total"] == 1
     assert told['failures_total{kind="tls"}'] == 1
     assert told["seconds_count"] == 2 and told["backlog"] == 0
+
+
+async def test_7_3_a_call_that_outlasts_its_lease_is_counted_once(
+    tmp_path: Path, authority: Authority
+) -> None:
+    with Receiver(DONE, tls=authority.serve("hooks.example")) as receiver:
+        receiver.gate = threading.Event()
+        internet = Internet({PLACE: receiver.port}, [PLACE])
+        async with serving(tmp_path / "data") as client:
+            internet.install()
+            await client("PUT", at("sub"), webhook(HOOK, lease_ttl_ms=1000))
+            await append(client, "events/a")
+            first, second = (await delivery(receiver)).json, (await delivery(receiver)).json
+            assert second["generation"] == first["generation"] + 1
+            told = await metrics(client)
+            assert told['failures_total{kind="superseded"}'] == told["seconds_count"] == 1
+            receiver.gate.set()
+            await until(client, "sub", lambda state: state.wake is None and state.retries == 0)
+            told = await metrics(client)
+            assert told["deliveries_total"] == told["retries_total"] == 1
+            assert told["seconds_count"] == 2
 
 
 async def test_12_8_a_redirect_is_a_failed_delivery_and_not_followed(
