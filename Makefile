@@ -11,6 +11,7 @@ DATA_DIR ?= data
 ARGS     ?=
 BENCH    ?= append read search
 FUZZ_SECONDS ?= 10
+ATTACK_SECONDS ?= 300
 
 BIN      := $(VENV)/bin
 STAMPS   := $(VENV)/.stamps
@@ -67,6 +68,11 @@ fuzz: dev ## run every fuzz target for FUZZ_SECONDS
 	    echo "== $$target"; \
 	    $(BIN)/python -m "fuzz.$$target" --seconds $(FUZZ_SECONDS) || exit 1; \
 	done
+
+.PHONY: attack
+attack: dev ## let Schemathesis attack each front over its OpenAPI document for ATTACK_SECONDS
+	@PYTHONPATH=engine:server:. $(BIN)/python -m tests.server.openapi.attack \
+	    --seconds $(ATTACK_SECONDS) $(ARGS)
 
 .PHONY: lock
 lock: build ## resolve the pinned versions again, as new as pyproject.toml allows
