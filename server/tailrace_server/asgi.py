@@ -23,6 +23,7 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
 from quart_trio import QuartTrio
 
 import tailrace
+from tailrace_server.asgi_body import AsgiBody
 from tailrace_server.config import ServiceConfig
 from tailrace_server.front import (
     CONTENT_LENGTH,
@@ -31,6 +32,7 @@ from tailrace_server.front import (
     FrontLimits,
     Handler,
     Refusal,
+    body_late,
     body_too_large,
     coding_in_http_10,
     handle_safely,
@@ -49,6 +51,7 @@ from tailrace_server.service import Service
 _VERSIONS: Final = frozenset({"1.0", "1.1", "2", "3"})
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _JOIN_BYTES_MAX: Final = 64 * 1024
+_END: Final[Any] = {"type": "http.response.body", "body": b"", "more_body": False}
 _DRAIN_S: Final = 4.0
 """Quart cancels what is left 5 s after the shutdown message."""
 
@@ -129,6 +132,8 @@ class HttpConnection:
         self._client_left = False
         self._live = False
         self._waiting = False
+        self._body: AsgiBody | None = None
+        self._request_ended = trio.Event()
         self._handling = trio.CancelScope()
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
@@ -143,6 +148,10 @@ class HttpConnection:
             sent = await self._send(method, early, send)
             await self._end_early(receive, send)
             status = early.status
+        elif self._service().streams(head):
+            self._body = AsgiBody(self._app.limits, receive)
+            request = dataclasses.replace(head, stream=self._body)
+            status, sent = await self._answer(request, receive, send)
         else:
             body = await self._read_body(receive)
             if body is None:
@@ -200,8 +209,9 @@ class HttpConnection:
         length = head.header(CONTENT_LENGTH)
         limits = self._app.limits
         if length is not None and length.isdecimal() and int(length) > limits.body_bytes_max:
-            return body_too_large(limits).response()
-        if length in (None, "0") and head.header("transfer-encoding") is None:
+            if not self._service().streams(head):
+                return body_too_large(limits).response()
+        elif length in (None, "0") and head.header("transfer-encoding") is None:
             return None
         return self._service().check_head(head)
 
@@ -225,7 +235,7 @@ class HttpConnection:
                     timeout.deadline = start + limits.body_timeout_s + earned
                 if not message.get("more_body", False):
                     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return Refusal(408, "the request body did not arrive in time")
+        return body_late()
 
     async def _answer(
         self, request: Request, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -240,20 +250,31 @@ class HttpConnection:
                 response = await handle_safely(self._service(), request)
                 self._waiting = False
                 self._handling.deadline = inf
-                status = response.status
-                if isinstance(response, LiveResponse):
-                    sent = await self._send_live(request, response, send)
-                else:
-                    sent = await self._send(request.method, response, send)
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                if self._body is None or not self._body.left:
+                    status = response.status
+                    sent = await self._send_answer(request, response, send)
             nursery.cancel_scope.cancel()
         return status, sent
 
+    async def _send_answer(
+        self, request: Request, response: Response | LiveResponse, send: ASGISendCallable
+    ) -> int:
+        unread = self._body is not None and not self._body.whole
+        if self._body is not None:
+            self._body.released.set()
+        if isinstance(response, LiveResponse):
+            sent = await self._send_live(request, response, send)
+        else:
+            sent = await self._send(request.method, response, send)
+        if unread:
+            await self._linger()
+        await send(_END)
+        return sent
+
     async def _notice_leaving(self, request: Request, receive: ASGIReceiveCallable) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                break
+        if self._body is not None:
+            await self._body.released.wait()
+        await self._discard(receive)
         self._client_left = True
         if self._live:
             self._handling.cancel()
@@ -283,7 +304,6 @@ class HttpConnection:
                 self._handling.cancel()
             await response.run(send_data)
             self._live = False
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
         return sent
 
     async def _send(self, method: str, response: Response, send: ASGISendCallable) -> int:
@@ -300,13 +320,31 @@ class HttpConnection:
         return length
 
     async def _end_early(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Take what the client still sends for a moment: closing at once could reset the answer."""
+        """End an answer that did not wait for the whole request."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._discard, receive)
+            await self._linger()
+            await send(_END)
+            nursery.cancel_scope.cancel()
+
+    async def _linger(self) -> None:
+        """Let the client read the answer: closing with unread input would reset it away."""
         with trio.move_on_after(self._app.limits.linger_s):
-            while True:
-                message = cast(dict[str, Any], await receive())
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    break
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._request_ended.wait()
+
+    async def _discard(self, receive: ASGIReceiveCallable) -> None:
+        """Take what still comes, until the client is gone.
+
+        Goes on while the end of the answer is sent: Hypercorn puts a last message for us
+        behind those it has, and waits for room.
+        """
+        while True:
+            message = cast(dict[str, Any], await receive())
+            if message["type"] == "http.disconnect":
+                break
+            if not message.get("more_body", False):
+                self._request_ended.set()
+        self._request_ended.set()
 
     def _service(self) -> Handler:
         service = self._app.service

@@ -58,6 +58,14 @@ class Handler(Protocol):
         """An early refusal of a request whose body has not been read, or None."""
         ...
 
+    def streams(self, request: Request) -> bool:
+        """Whether this request is to be handled before its body is read, with a stream of it.
+
+        Asked about heads that :meth:`check_head` has no objection to, and about bodies that
+        are larger than others may be.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class FrontLimits:
@@ -153,6 +161,10 @@ def body_too_large(limits: FrontLimits) -> Refusal:
         f"the request body is larger than {limits.body_bytes_max} bytes; "
         "send it as several requests",
     )
+
+
+def body_late() -> Refusal:
+    return Refusal(408, "the request body did not arrive in time")
 
 
 def at_capacity(retry_after_s: int = 1) -> Refusal:

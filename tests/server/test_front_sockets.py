@@ -300,8 +300,9 @@ async def test_expect_100_continue(kind: str) -> None:
         assert (await client.answer()).json()["body"] == "ab"  # type: ignore[index]
 
 
-async def test_expect_100_continue_is_not_said_to_a_body_that_is_refused() -> None:
-    async with running("fast", QUICK) as server:
+@both
+async def test_expect_100_continue_is_not_said_to_a_body_that_is_refused(kind: str) -> None:
+    async with running(kind, QUICK) as server:
         expecting = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
         refused = await server.ask(expecting + b"X-Refuse: 1\r\nContent-Length: 2\r\n\r\n")
         assert refused.status == 401
