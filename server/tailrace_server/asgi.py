@@ -29,6 +29,7 @@ from tailrace_server.front import (
     CONTENT_LENGTH,
     HALF_CLOSE_GRACE_S,
     SAFE_METHODS,
+    BadLength,
     FrontLimits,
     Handler,
     Refusal,
@@ -37,6 +38,7 @@ from tailrace_server.front import (
     coding_in_http_10,
     handle_safely,
     has_body,
+    live_length,
     no_websocket,
     refuse_host,
     split_target,
@@ -132,6 +134,7 @@ class HttpConnection:
         self._client_left = False
         self._live = False
         self._waiting = False
+        self._cut_short = False
         self._body: AsgiBody | None = None
         self._request_ended = trio.Event()
         self._handling = trio.CancelScope()
@@ -268,7 +271,10 @@ class HttpConnection:
             sent = await self._send(request.method, response, send)
         if unread:
             await self._linger()
-        await send(_END)
+        # Hypercorn closes an HTTP/1.1 connection whose answer does not end. HTTP/2 goes on with
+        # its other streams, and has a length to compare with.
+        if not self._cut_short or self._scope["http_version"] not in ("1.0", "1.1"):
+            await send(_END)
         return sent
 
     async def _notice_leaving(self, request: Request, receive: ASGIReceiveCallable) -> None:
@@ -284,12 +290,15 @@ class HttpConnection:
     async def _send_live(
         self, request: Request, response: LiveResponse, send: ASGISendCallable
     ) -> int:
-        await send(_start(response.status, response.headers, None))
+        length = live_length(response)
+        await send(_start(response.status, response.headers, length))
         sent = 0
 
         async def send_data(data: bytes) -> None:
             nonlocal sent
             if data:
+                if length is not None and sent + len(data) > length:
+                    raise BadLength(f"more than the announced {length} bytes")
                 # HTTP/2 can be held up by its window while the socket is free.
                 with trio.move_on_after(self._app.limits.send_timeout_s) as patience:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -302,7 +311,14 @@ class HttpConnection:
             self._live = True
             if self._client_left:
                 self._handling.cancel()
-            await response.run(send_data)
+            try:
+                await response.run(send_data)
+                self._cut_short = length is not None and sent < length
+                if self._cut_short:
+                    _log.error("answer cut short", path=request.path, sent=sent, length=length)
+            except Exception:
+                self._cut_short = True
+                _log.exception("answer cut short", path=request.path)
             self._live = False
         return sent
 

@@ -176,6 +176,15 @@ def has_body(method: str, status: int) -> bool:
     return method != "HEAD" and status >= 200 and status != 204 and status != 304
 
 
+class BadLength(Exception):
+    """A live answer has not the length that it announced: an error of ours."""
+
+
+def live_length(response: LiveResponse) -> int | None:
+    """The Content-Length of a live response, also in answer to HEAD; None if it has none."""
+    return None if response.status in (204, 304) else response.length
+
+
 def whole_length(response: Response, method: str) -> int | None:
     """The Content-Length of a whole response; None where no such field may stand.
 

@@ -99,6 +99,8 @@ class ServiceDouble:
             return Response(200, (), (b"released",))
         if request.path == "/live":
             return LiveResponse(200, (("Content-Type", "text/event-stream"),), self._live)
+        if request.path == "/known":
+            return self._known(parse_qs(request.query))
         if request.path == "/flood":
             return LiveResponse(200, (("Content-Type", "text/event-stream"),), self._flood)
         seen = {
@@ -123,6 +125,18 @@ class ServiceDouble:
             await send(b"data: last\n\n")
         finally:
             self.readers -= 1
+
+    def _known(self, query: dict[str, list[str]]) -> LiveResponse:
+        """An answer of a length it tells, which sends so many pieces of 1,000 bytes."""
+        status, length, pieces = (int(query[name][0]) for name in ("status", "length", "pieces"))
+
+        async def run(send: Callable[[bytes], Awaitable[None]]) -> None:
+            for _ in range(pieces):
+                await send(b"k" * 1000)
+            if "fail" in query:
+                raise RuntimeError("a defect")
+
+        return LiveResponse(status, (("Content-Type", "text/plain"),), run, length)
 
     async def _flood(self, send: Callable[[bytes], Awaitable[None]]) -> None:
         self.readers += 1

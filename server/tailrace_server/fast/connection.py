@@ -24,11 +24,13 @@ from tailrace_server.fast.socket_body import SocketBody
 from tailrace_server.front import (
     HALF_CLOSE_GRACE_S,
     SAFE_METHODS,
+    BadLength,
     FrontLimits,
     Refusal,
     body_late,
     handle_safely,
     has_body,
+    live_length,
 )
 from tailrace_server.live import LiveResponse
 from tailrace_server.protocol.message import Request, Response
@@ -265,8 +267,8 @@ class Connection:
         close = not message.keep_alive or self._shared.draining
         close = close or (body is not None and not body.whole)
         if isinstance(response, LiveResponse):
-            sent = await self._send_live(request, response, close, message.http_10)
-            close = close or message.http_10 or self._shared.draining
+            sent, ended = await self._send_live(request, response, close, message.http_10)
+            close = close or not ended or self._shared.draining
         else:
             sent = await self._send_response(
                 request.method, response, close=close, http_10=message.http_10
@@ -301,20 +303,26 @@ class Connection:
 
     async def _send_live(
         self, request: Request, response: LiveResponse, close: bool, http_10: bool
-    ) -> int:
-        """Send what the service produces until it ends; the number of its bytes."""
-        head = writer.live_head(response.status, response.headers, close=close, http_10=http_10)
-        await self._send(head)
+    ) -> tuple[int, bool]:
+        """Send what the service produces until it ends.
+
+        The number of its bytes, and whether the client knows that they are all.
+        """
+        await self._send(writer.live_head(response, close=close, http_10=http_10))
+        length = live_length(response)
         if not has_body(request.method, response.status):
-            return 0
+            return 0, length is not None or not http_10
+        chunked = length is None and not http_10
         sent = 0
 
         async def send(data: bytes) -> None:
             nonlocal sent
             if not data:
                 return  # an empty chunk would end the response
+            if length is not None and sent + len(data) > length:
+                raise BadLength(f"more than the announced {length} bytes")
             try:
-                await self._send(data if http_10 else writer.chunk(data))
+                await self._send(writer.chunk(data) if chunked else data)
             except OSError:
                 self._cancel(End.CLIENT_LEFT)
                 await trio.lowlevel.checkpoint()
@@ -325,9 +333,11 @@ class Connection:
             self._abandon()
         await response.run(send)
         self._live = False
-        if not http_10:
+        if chunked:
             await self._send(writer.LAST_CHUNK)
-        return sent
+        elif length is not None and sent < length:
+            _log.error("answer cut short", path=request.path, sent=sent, length=length)
+        return sent, chunked or sent == length
 
     async def _refuse(self, refusal: Refusal) -> None:
         self.deadline = inf
