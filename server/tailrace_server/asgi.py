@@ -24,6 +24,7 @@ from quart_trio import QuartTrio
 
 import tailrace
 from tailrace_server.asgi_body import AsgiBody
+from tailrace_server.body import BodyBudget, BodyShare
 from tailrace_server.config import ServiceConfig
 from tailrace_server.front import (
     CONTENT_LENGTH,
@@ -39,6 +40,7 @@ from tailrace_server.front import (
     handle_safely,
     has_body,
     live_length,
+    no_room_for_body,
     no_websocket,
     refuse_host,
     split_target,
@@ -68,6 +70,7 @@ class TailraceApp(QuartTrio):
         super().__init__(__name__, static_folder=None)
         self.service = service
         self.limits = limits
+        self.bodies = BodyBudget(limits.bodies_bytes_max)
         self.access_log = access_log
         self.asgi_http_class = cast(Any, HttpConnection)
         self.asgi_websocket_class = cast(Any, WebSocketRefusal)
@@ -135,11 +138,18 @@ class HttpConnection:
         self._live = False
         self._waiting = False
         self._cut_short = False
+        self._share = BodyShare(app.bodies)
         self._body: AsgiBody | None = None
         self._request_ended = trio.Event()
         self._handling = trio.CancelScope()
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        try:
+            await self._serve(receive, send)
+        finally:
+            self._share.release()
+
+    async def _serve(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         started = time.perf_counter()
         method = str(self._scope["method"])
         head = self._head()
@@ -156,7 +166,7 @@ class HttpConnection:
             request = dataclasses.replace(head, stream=self._body)
             status, sent = await self._answer(request, receive, send)
         else:
-            body = await self._read_body(receive)
+            body = await self._read_body(head, receive)
             if body is None:
                 return  # the client left in the middle of its request
             if isinstance(body, Refusal):
@@ -218,8 +228,13 @@ class HttpConnection:
             return None
         return self._service().check_head(head)
 
-    async def _read_body(self, receive: ASGIReceiveCallable) -> bytes | Refusal | None:
+    async def _read_body(
+        self, head: Request, receive: ASGIReceiveCallable
+    ) -> bytes | Refusal | None:
         limits = self._app.limits
+        announced = head.header(CONTENT_LENGTH)
+        if announced is not None and announced.isdecimal() and not self._share.grow(int(announced)):
+            return no_room_for_body()
         pieces: list[bytes] = []
         length = 0
         start = trio.current_time()
@@ -234,6 +249,8 @@ class HttpConnection:
                     length += len(piece)
                     if length > limits.body_bytes_max:
                         return body_too_large(limits)
+                    if not self._share.grow(length):
+                        return no_room_for_body()
                     earned = length / limits.body_bytes_per_s_min
                     timeout.deadline = start + limits.body_timeout_s + earned
                 if not message.get("more_body", False):

@@ -1,21 +1,65 @@
-"""A request body that its handler reads while it arrives: what both fronts do alike.
-
-A front's subclass reads from its client when, and only when, :meth:`FrontBody.receive` is
-waited for. What it has read and the handler has not taken is one read's worth.
+"""What both fronts do alike about request bodies: those that are read as they come, and the
+bound on what all the others hold together.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Final
 
 import trio
 
-from tailrace_server.front import FrontLimits, Refusal, body_late
+from tailrace_server.front import KIB, FrontLimits, Refusal, body_late
 from tailrace_server.protocol.message import BodyAborted, BodyStream
+
+SMALL_BODY_BYTES: Final = 64 * KIB
+"""Smaller bodies are never refused for those that others hold: they come with one read."""
+
+
+class BodyBudget:
+    """The sum of the bodies that the requests of one front hold.
+
+    A body counts with the length it announces, or without one with what has come of it: who
+    is refused has sent nothing in vain, and nobody waits for others that wait in turn. A
+    body that is alone always finds room.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.held = 0
+
+
+class BodyShare:
+    """One request's part of a budget."""
+
+    __slots__ = ("_budget", "_held")
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self._held = 0
+
+    def grow(self, wanted: int) -> bool:
+        """Hold ``wanted`` bytes from now on; False if there is no room for them."""
+        if wanted <= max(self._held, SMALL_BODY_BYTES):
+            return True
+        others = self._budget.held - self._held
+        if others and others + wanted > self._budget.bytes_max:
+            return False
+        self._budget.held = others + wanted
+        self._held = wanted
+        return True
+
+    def release(self) -> None:
+        self._budget.held -= self._held
+        self._held = 0
 
 
 class FrontBody(BodyStream, ABC):
-    """The body of one request. See :class:`~tailrace_server.protocol.message.BodyStream`."""
+    """A body that its handler reads while it arrives.
+
+    A front's subclass reads from its client when, and only when, :meth:`receive` is waited
+    for. What it has read and the handler has not taken is one read's worth.
+    """
 
     def __init__(self, limits: FrontLimits) -> None:
         self._limits = limits

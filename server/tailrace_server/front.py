@@ -75,6 +75,8 @@ class FrontLimits:
     target_bytes_max: the request target alone (414).
     head_fields_max: number of header fields (431).
     body_bytes_max: decoded body (413).
+    bodies_bytes_max: such bodies together, from their heads to the ends of their answers; one
+        that finds no room gets 503 with ``Retry-After`` before it is read.
     connections_max: open connections; one more gets 503 with ``Retry-After``.
     head_timeout_s: from the first byte of a request to the end of its head (408).
     body_timeout_s: for a body, plus a second for every ``body_bytes_per_s_min`` (408).
@@ -88,6 +90,7 @@ class FrontLimits:
     target_bytes_max: int = 8 * KIB
     head_fields_max: int = 100
     body_bytes_max: int = 16 * KIB * KIB
+    bodies_bytes_max: int = 256 * KIB * KIB
     connections_max: int = 10_000
     head_timeout_s: float = 15.0
     body_timeout_s: float = 30.0
@@ -165,6 +168,10 @@ def body_too_large(limits: FrontLimits) -> Refusal:
 
 def body_late() -> Refusal:
     return Refusal(408, "the request body did not arrive in time")
+
+
+def no_room_for_body() -> Refusal:
+    return Refusal(503, "the requests in progress hold all the memory they may; try again later", 1)
 
 
 def at_capacity(retry_after_s: int = 1) -> Refusal:

@@ -58,7 +58,9 @@ class HypercornFront:
         self.watch = PeerWatch()
         self.config = _config(self.limits)
         self._tls = tls
-        self._app = ASGIWrapper(create_app(service, limits=self.limits, access_log=access_log))
+        app = create_app(service, limits=self.limits, access_log=access_log)
+        self.bodies = app.bodies
+        self._app = ASGIWrapper(app)
         self._context = WorkerContext(None)
         self._connections: set[_Connection] = set()
         self._draining = trio.Event()

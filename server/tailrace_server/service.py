@@ -136,6 +136,9 @@ class Service:
             answer = error.response()
         except Exception as error:
             answer = _fault(request, error)
+            # Some of the frames it came through hold it, and with it the request's body: they
+            # go now, not when the collector comes by.
+            error.__traceback__ = None
         self.context.metrics.answered(route, answer.status)
         return answer
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
+from tailrace_server.body import BodyShare
 from tailrace_server.fast import writer
 from tailrace_server.fast.parser import Message, RequestParser
 from tailrace_server.fast.socket_body import SocketBody
@@ -31,6 +32,7 @@ from tailrace_server.front import (
     handle_safely,
     has_body,
     live_length,
+    no_room_for_body,
 )
 from tailrace_server.live import LiveResponse
 from tailrace_server.protocol.message import Request, Response
@@ -82,6 +84,7 @@ class Connection:
         "_peer",
         "_safe",
         "_scope",
+        "_share",
         "_shared",
         "_socket",
         "_steps",
@@ -105,6 +108,7 @@ class Connection:
         self._half_closed = False
         self._broken = False
         self._body: SocketBody | None = None
+        self._share = BodyShare(shared.bodies)
         self._body_started = 0.0
         self._steps = 0
 
@@ -123,6 +127,7 @@ class Connection:
         except Exception:
             _log.exception("connection failed", client=self._peer)
         finally:
+            self._share.release()
             self._shared.watch.remove(descriptor)
             self._socket.close()
 
@@ -195,6 +200,7 @@ class Connection:
                     await self._linger()
                 return
             self._body = None
+            self._share.release()
             self._await_request()
 
     def _await_request(self) -> None:
@@ -220,9 +226,9 @@ class Connection:
             self._deadline_means = End.HEAD_LATE
             self.deadline = now + limits.head_timeout_s
 
-    async def _look_at_head(self) -> Message | Response | None:
+    async def _look_at_head(self) -> Message | Response | Refusal | None:
         """A head whose body is still to come: an early answer, a request whose body is
-        streamed, or None, and the body is asked for.
+        streamed, or None, and there is room for the body, which is asked for.
         """
         parser = self._parser
         if not parser.head_admitted:
@@ -234,6 +240,8 @@ class Connection:
             if service.streams(head):
                 self._body = SocketBody(self._limits, parser, self._receive, self._send)
                 return parser.stream_body(self._body)
+        if not self._share.grow(max(parser.body_length, parser.body_bytes)):
+            return no_room_for_body()
         if parser.expects_continue:
             parser.expects_continue = False
             await self._send(writer.CONTINUE)

@@ -98,6 +98,9 @@ class RequestParser:
         self.head_admitted = False
         """The caller's note that it has looked at the head of the request ``in_body``."""
         self.body_bytes = 0
+        """What has come of the body."""
+        self.body_length = 0
+        """What was announced of it."""
         self._replaying_head = False
         self._target = b""
         self._raw_fields: list[tuple[bytes, bytes]] = []
@@ -220,6 +223,7 @@ class RequestParser:
             self._stop(place)
         self._path, self._query = place
         self._fields = tuple(fields)
+        self.body_length = length
         if length > self._limits.body_bytes_max and not self._streams(self.pending_head()):
             self._stop(body_too_large(self._limits))
         self._keep_alive = self._llhttp.should_keep_alive()
@@ -248,6 +252,7 @@ class RequestParser:
             self._streamed = None
             return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
         request = Request(self._method, self._path, self._query, self._fields, body)
         self._events.append(Message(request, self._keep_alive, self._http_10))
 
@@ -264,7 +269,7 @@ class RequestParser:
         self._framing = None
         self._http_10 = self._keep_alive = self._upgrade = False
         self._body = []
-        self.body_bytes = 0
+        self.body_bytes = self.body_length = 0
         self._body_fed_bytes = 0
         self.expects_continue = self.head_admitted = False
 
