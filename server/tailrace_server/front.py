@@ -166,6 +166,10 @@ def body_too_large(limits: FrontLimits) -> Refusal:
     )
 
 
+def head_late() -> Refusal:
+    return Refusal(408, "the request head did not arrive in time")
+
+
 def body_late() -> Refusal:
     return Refusal(408, "the request body did not arrive in time")
 

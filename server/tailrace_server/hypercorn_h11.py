@@ -3,6 +3,7 @@
 * Parse errors are answered in JSON, and cleartext HTTP/2 is not changed to.
 * ``100 Continue`` is said when the application asks for the body, not before: an answer
   that comes without the body spares the client from sending it.
+* A head that comes too slowly is a 408, as a body is.
 * The application is told that its client left, but not before the request that came first.
 """
 
@@ -13,12 +14,13 @@ from typing import Any
 
 import h11
 import trio
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.typing import AppWrapper
 
-from tailrace_server.front import CONTENT_LENGTH, FrontLimits, Refusal
+from tailrace_server.front import CONTENT_LENGTH, FrontLimits, Refusal, head_late
 
 
 class Http1(H11Protocol):
@@ -38,8 +40,38 @@ class Http1(H11Protocol):
         )
         self._limits = limits
         self._left = False
+        self._late_head: trio.CancelScope | None = None
         self._h11 = _Connection(limits.head_bytes_max, self._request_ended)
         self.connection = self._h11
+
+    async def handle(self, event: Event) -> None:
+        try:
+            await super().handle(event)
+        finally:
+            if isinstance(event, RawData) and self._in_head():
+                await self._await_head()
+            elif self._late_head is not None:
+                self._late_head.cancel()
+                self._late_head = None
+
+    def _in_head(self) -> bool:
+        connection = self._h11
+        idle = connection.our_state is connection.their_state is h11.IDLE
+        return idle and bool(connection.trailing_data[0])
+
+    async def _await_head(self) -> None:
+        if self._late_head is None:
+            self._late_head = trio.CancelScope()
+            self.task_group.spawn(self._end_late_head, self._late_head)
+            await self.send(Updated(idle=False))  # a head that has begun has its own time
+
+    async def _end_late_head(self, late: trio.CancelScope) -> None:
+        with late:
+            await trio.sleep(self._limits.head_timeout_s)
+            if self._late_head is late:
+                self._late_head = None  # closing would cancel it
+                await self._send_refusal(head_late())
+                await self.send(Closed())
 
     def peer_left(self) -> None:
         """The client will send nothing more; what it means, the application decides."""
@@ -71,12 +103,15 @@ class Http1(H11Protocol):
         elif status_code == 431:
             limit = self._limits.head_bytes_max
             refusal = Refusal(431, f"the request head is larger than {limit} bytes")
+        await self._send_refusal(refusal)
+
+    async def _send_refusal(self, refusal: Refusal) -> None:
         response = refusal.response()
         body = b"".join(response.body)
         headers = [(name.encode(), value.encode()) for name, value in response.headers]
         headers += [(CONTENT_LENGTH.encode(), b"%d" % len(body)), (b"connection", b"close")]
         headers += self.config.response_headers("h11")
-        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
+        await self._send_h11_event(h11.Response(status_code=refusal.status, headers=headers))
         await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
 

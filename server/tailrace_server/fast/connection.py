@@ -31,6 +31,7 @@ from tailrace_server.front import (
     body_late,
     handle_safely,
     has_body,
+    head_late,
     live_length,
     no_room_for_body,
 )
@@ -62,7 +63,7 @@ class End(Enum):
 
 
 _LATE: Final = {
-    End.HEAD_LATE: Refusal(408, "the request head did not arrive in time"),
+    End.HEAD_LATE: head_late(),
     End.BODY_LATE: body_late(),
 }
 
