@@ -147,13 +147,17 @@ tailrace_server.openapi.operation
 tailrace_server.openapi.document
 tailrace_server.service
 tailrace_server.front
+tailrace_server.body
 tailrace_server.peer_watch
 tailrace_server.fast
 tailrace_server.fast.parser
 tailrace_server.fast.writer
+tailrace_server.fast.socket_body
 tailrace_server.fast.connection
 tailrace_server.fast.listener
+tailrace_server.asgi_body
 tailrace_server.asgi
+tailrace_server.hypercorn_h11
 tailrace_server.hypercorn_front
 tailrace_server.settings
 tailrace_server.run

@@ -23,18 +23,24 @@ from hypercorn.typing import ASGIReceiveCallable, ASGISendCallable
 from quart_trio import QuartTrio
 
 import tailrace
+from tailrace_server.asgi_body import AsgiBody
+from tailrace_server.body import BodyBudget, BodyShare
 from tailrace_server.config import ServiceConfig
 from tailrace_server.front import (
     CONTENT_LENGTH,
     HALF_CLOSE_GRACE_S,
     SAFE_METHODS,
+    BadLength,
     FrontLimits,
     Handler,
     Refusal,
+    body_late,
     body_too_large,
     coding_in_http_10,
     handle_safely,
     has_body,
+    live_length,
+    no_room_for_body,
     no_websocket,
     refuse_host,
     split_target,
@@ -49,6 +55,7 @@ from tailrace_server.service import Service
 _VERSIONS: Final = frozenset({"1.0", "1.1", "2", "3"})
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _JOIN_BYTES_MAX: Final = 64 * 1024
+_END: Final[Any] = {"type": "http.response.body", "body": b"", "more_body": False}
 _DRAIN_S: Final = 4.0
 """Quart cancels what is left 5 s after the shutdown message."""
 
@@ -63,6 +70,7 @@ class TailraceApp(QuartTrio):
         super().__init__(__name__, static_folder=None)
         self.service = service
         self.limits = limits
+        self.bodies = BodyBudget(limits.bodies_bytes_max)
         self.access_log = access_log
         self.asgi_http_class = cast(Any, HttpConnection)
         self.asgi_websocket_class = cast(Any, WebSocketRefusal)
@@ -129,9 +137,19 @@ class HttpConnection:
         self._client_left = False
         self._live = False
         self._waiting = False
+        self._cut_short = False
+        self._share = BodyShare(app.bodies)
+        self._body: AsgiBody | None = None
+        self._request_ended = trio.Event()
         self._handling = trio.CancelScope()
 
     async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+        try:
+            await self._serve(receive, send)
+        finally:
+            self._share.release()
+
+    async def _serve(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         started = time.perf_counter()
         method = str(self._scope["method"])
         head = self._head()
@@ -143,8 +161,12 @@ class HttpConnection:
             sent = await self._send(method, early, send)
             await self._end_early(receive, send)
             status = early.status
+        elif self._service().streams(head):
+            self._body = AsgiBody(self._app.limits, receive)
+            request = dataclasses.replace(head, stream=self._body)
+            status, sent = await self._answer(request, receive, send)
         else:
-            body = await self._read_body(receive)
+            body = await self._read_body(head, receive)
             if body is None:
                 return  # the client left in the middle of its request
             if isinstance(body, Refusal):
@@ -200,13 +222,19 @@ class HttpConnection:
         length = head.header(CONTENT_LENGTH)
         limits = self._app.limits
         if length is not None and length.isdecimal() and int(length) > limits.body_bytes_max:
-            return body_too_large(limits).response()
-        if length in (None, "0") and head.header("transfer-encoding") is None:
+            if not self._service().streams(head):
+                return body_too_large(limits).response()
+        elif length in (None, "0") and head.header("transfer-encoding") is None:
             return None
         return self._service().check_head(head)
 
-    async def _read_body(self, receive: ASGIReceiveCallable) -> bytes | Refusal | None:
+    async def _read_body(
+        self, head: Request, receive: ASGIReceiveCallable
+    ) -> bytes | Refusal | None:
         limits = self._app.limits
+        announced = head.header(CONTENT_LENGTH)
+        if announced is not None and announced.isdecimal() and not self._share.grow(int(announced)):
+            return no_room_for_body()
         pieces: list[bytes] = []
         length = 0
         start = trio.current_time()
@@ -221,11 +249,13 @@ class HttpConnection:
                     length += len(piece)
                     if length > limits.body_bytes_max:
                         return body_too_large(limits)
+                    if not self._share.grow(length):
+                        return no_room_for_body()
                     earned = length / limits.body_bytes_per_s_min
                     timeout.deadline = start + limits.body_timeout_s + earned
                 if not message.get("more_body", False):
                     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return Refusal(408, "the request body did not arrive in time")
+        return body_late()
 
     async def _answer(
         self, request: Request, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -240,20 +270,34 @@ class HttpConnection:
                 response = await handle_safely(self._service(), request)
                 self._waiting = False
                 self._handling.deadline = inf
-                status = response.status
-                if isinstance(response, LiveResponse):
-                    sent = await self._send_live(request, response, send)
-                else:
-                    sent = await self._send(request.method, response, send)
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                if self._body is None or not self._body.left:
+                    status = response.status
+                    sent = await self._send_answer(request, response, send)
             nursery.cancel_scope.cancel()
         return status, sent
 
+    async def _send_answer(
+        self, request: Request, response: Response | LiveResponse, send: ASGISendCallable
+    ) -> int:
+        unread = self._body is not None and not self._body.whole
+        if self._body is not None:
+            self._body.released.set()
+        if isinstance(response, LiveResponse):
+            sent = await self._send_live(request, response, send)
+        else:
+            sent = await self._send(request.method, response, send)
+        if unread:
+            await self._linger()
+        # Hypercorn closes an HTTP/1.1 connection whose answer does not end. HTTP/2 goes on with
+        # its other streams, and has a length to compare with.
+        if not self._cut_short or self._scope["http_version"] not in ("1.0", "1.1"):
+            await send(_END)
+        return sent
+
     async def _notice_leaving(self, request: Request, receive: ASGIReceiveCallable) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                break
+        if self._body is not None:
+            await self._body.released.wait()
+        await self._discard(receive)
         self._client_left = True
         if self._live:
             self._handling.cancel()
@@ -263,12 +307,15 @@ class HttpConnection:
     async def _send_live(
         self, request: Request, response: LiveResponse, send: ASGISendCallable
     ) -> int:
-        await send(_start(response.status, response.headers, None))
+        length = live_length(response)
+        await send(_start(response.status, response.headers, length))
         sent = 0
 
         async def send_data(data: bytes) -> None:
             nonlocal sent
             if data:
+                if length is not None and sent + len(data) > length:
+                    raise BadLength(f"more than the announced {length} bytes")
                 # HTTP/2 can be held up by its window while the socket is free.
                 with trio.move_on_after(self._app.limits.send_timeout_s) as patience:
                     await send({"type": "http.response.body", "body": data, "more_body": True})
@@ -281,9 +328,15 @@ class HttpConnection:
             self._live = True
             if self._client_left:
                 self._handling.cancel()
-            await response.run(send_data)
+            try:
+                await response.run(send_data)
+                self._cut_short = length is not None and sent < length
+                if self._cut_short:
+                    _log.error("answer cut short", path=request.path, sent=sent, length=length)
+            except Exception:
+                self._cut_short = True
+                _log.exception("answer cut short", path=request.path)
             self._live = False
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
         return sent
 
     async def _send(self, method: str, response: Response, send: ASGISendCallable) -> int:
@@ -300,13 +353,31 @@ class HttpConnection:
         return length
 
     async def _end_early(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        """Take what the client still sends for a moment: closing at once could reset the answer."""
+        """End an answer that did not wait for the whole request."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._discard, receive)
+            await self._linger()
+            await send(_END)
+            nursery.cancel_scope.cancel()
+
+    async def _linger(self) -> None:
+        """Let the client read the answer: closing with unread input would reset it away."""
         with trio.move_on_after(self._app.limits.linger_s):
-            while True:
-                message = cast(dict[str, Any], await receive())
-                if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                    break
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._request_ended.wait()
+
+    async def _discard(self, receive: ASGIReceiveCallable) -> None:
+        """Take what still comes, until the client is gone.
+
+        Goes on while the end of the answer is sent: Hypercorn puts a last message for us
+        behind those it has, and waits for room.
+        """
+        while True:
+            message = cast(dict[str, Any], await receive())
+            if message["type"] == "http.disconnect":
+                break
+            if not message.get("more_body", False):
+                self._request_ended.set()
+        self._request_ended.set()
 
     def _service(self) -> Handler:
         service = self._app.service

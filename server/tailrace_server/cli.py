@@ -195,6 +195,14 @@ def main() -> None:
     help="Largest request body; larger ones get 413.",
 )
 @click.option(
+    "--max-bodies-bytes",
+    type=_COUNT,
+    default=_LIMITS.bodies_bytes_max,
+    show_default=True,
+    help="Bodies of all requests in progress, together; more get 503. Answering them takes up "
+    "to five times as much memory.",
+)
+@click.option(
     "--max-header-bytes",
     type=click.IntRange(min=256),
     default=_LIMITS.head_bytes_max,
@@ -267,6 +275,7 @@ def serve_command(**given: Any) -> None:
         head_bytes_max=given["max_header_bytes"],
         target_bytes_max=min(_LIMITS.target_bytes_max, given["max_header_bytes"]),
         body_bytes_max=given["max_body_bytes"],
+        bodies_bytes_max=given["max_bodies_bytes"],
         connections_max=given["max_connections"],
         head_timeout_s=given["header_timeout"],
         body_timeout_s=given["body_timeout"],

@@ -15,7 +15,7 @@ from tailrace_server.keys import Grant, KeyRing
 from tailrace_server.live import Hub, LiveResponse
 from tailrace_server.metrics import Metrics
 from tailrace_server.protocol.errors import NOT_FOUND, RequestError
-from tailrace_server.protocol.message import Request, Response
+from tailrace_server.protocol.message import BodyStream, Request, Response
 from tailrace_server.protocol.target import Query
 from tailrace_server.subscriptions.manager import Subscriptions
 
@@ -50,6 +50,17 @@ class Call:
     params: Mapping[str, str]
     query: Query
     grant: Grant
+
+
+class WholeBody(BodyStream):
+    """The stream of a body that has come already."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def receive(self) -> bytes:
+        data, self._data = self._data, b""
+        return data
 
 
 Handler = Callable[[Context, Call], Awaitable[Answer]]

@@ -58,6 +58,14 @@ class Handler(Protocol):
         """An early refusal of a request whose body has not been read, or None."""
         ...
 
+    def streams(self, request: Request) -> bool:
+        """Whether this request is to be handled before its body is read, with a stream of it.
+
+        Asked about heads that :meth:`check_head` has no objection to, and about bodies that
+        are larger than others may be.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class FrontLimits:
@@ -67,6 +75,8 @@ class FrontLimits:
     target_bytes_max: the request target alone (414).
     head_fields_max: number of header fields (431).
     body_bytes_max: decoded body (413).
+    bodies_bytes_max: such bodies together, from their heads to the ends of their answers; one
+        that finds no room gets 503 with ``Retry-After`` before it is read.
     connections_max: open connections; one more gets 503 with ``Retry-After``.
     head_timeout_s: from the first byte of a request to the end of its head (408).
     body_timeout_s: for a body, plus a second for every ``body_bytes_per_s_min`` (408).
@@ -80,6 +90,7 @@ class FrontLimits:
     target_bytes_max: int = 8 * KIB
     head_fields_max: int = 100
     body_bytes_max: int = 16 * KIB * KIB
+    bodies_bytes_max: int = 256 * KIB * KIB
     connections_max: int = 10_000
     head_timeout_s: float = 15.0
     body_timeout_s: float = 30.0
@@ -155,6 +166,18 @@ def body_too_large(limits: FrontLimits) -> Refusal:
     )
 
 
+def head_late() -> Refusal:
+    return Refusal(408, "the request head did not arrive in time")
+
+
+def body_late() -> Refusal:
+    return Refusal(408, "the request body did not arrive in time")
+
+
+def no_room_for_body() -> Refusal:
+    return Refusal(503, "the requests in progress hold all the memory they may; try again later", 1)
+
+
 def at_capacity(retry_after_s: int = 1) -> Refusal:
     return Refusal(503, "the server has all the connections it may have", retry_after_s)
 
@@ -162,6 +185,15 @@ def at_capacity(retry_after_s: int = 1) -> Refusal:
 def has_body(method: str, status: int) -> bool:
     """Whether a response may carry a body at all (RFC 9110 section 6.4.1)."""
     return method != "HEAD" and status >= 200 and status != 204 and status != 304
+
+
+class BadLength(Exception):
+    """A live answer has not the length that it announced: an error of ours."""
+
+
+def live_length(response: LiveResponse) -> int | None:
+    """The Content-Length of a live response, also in answer to HEAD; None if it has none."""
+    return None if response.status in (204, 304) else response.length
 
 
 def whole_length(response: Response, method: str) -> int | None:

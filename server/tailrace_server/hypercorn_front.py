@@ -18,7 +18,6 @@ import ssl
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-import h11
 import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
@@ -26,18 +25,20 @@ from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.logging import Logger
 from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from trio.abc import HalfCloseableStream
 
 from tailrace_server.asgi import create_app
 from tailrace_server.fast import writer
-from tailrace_server.front import CONTENT_LENGTH, FrontLimits, Handler, Refusal, at_capacity
+from tailrace_server.front import FrontLimits, Handler, at_capacity
+from tailrace_server.hypercorn_h11 import Http1
 from tailrace_server.peer_watch import PeerWatch
 
 _HANDSHAKE_S: Final = 15.0
 _HEADER_LIST_SLACK: Final = 1024
+_QUEUED_PIECES_MAX: Final = 2
+"""Pieces of a body, each of one read of 64 KiB, that wait for a handler that takes its time."""
 
 _log = structlog.get_logger("tailrace.hypercorn")
 
@@ -57,7 +58,9 @@ class HypercornFront:
         self.watch = PeerWatch()
         self.config = _config(self.limits)
         self._tls = tls
-        self._app = ASGIWrapper(create_app(service, limits=self.limits, access_log=access_log))
+        app = create_app(service, limits=self.limits, access_log=access_log)
+        self.bodies = app.bodies
+        self._app = ASGIWrapper(app)
         self._context = WorkerContext(None)
         self._connections: set[_Connection] = set()
         self._draining = trio.Event()
@@ -233,33 +236,20 @@ class _Connection(TCPServer):
     async def _read_data(self) -> None:
         wrapper = self.protocol
         if isinstance(wrapper.protocol, H11Protocol):
-            wrapper.protocol = _JsonErrors(
-                wrapper.app,
-                wrapper.config,
-                wrapper.context,
-                wrapper.task_group,
-                wrapper.state,
-                wrapper.ssl,
-                wrapper.client,
-                wrapper.server,
-                wrapper.send,
-            )
+            wrapper.protocol = Http1(wrapper, self._front.limits)
         self._watched.on_left = self._peer_left
         with self._reading:
             await super()._read_data()
             self._reading.cancel()
         self._watched.on_left = None
+        await self.protocol.handle(Closed())  # whoever closed it may not have come to say so
         await self.idle_task.stop()  # or it would keep the connection for its whole timeout
 
     def _peer_left(self) -> None:
-        """Tell the application, which decides what it means; HTTP/2 is always being read."""
+        """HTTP/2 is always being read, and needs no telling."""
         protocol = self.protocol.protocol
-        if isinstance(protocol, H11Protocol) and isinstance(protocol.stream, HTTPStream):
-            self._task_group.spawn(self._disconnect, protocol.stream)
-
-    async def _disconnect(self, stream: HTTPStream) -> None:
-        with trio.move_on_after(self._front.limits.linger_s):  # the application may be over
-            await stream.app_put({"type": "http.disconnect"})
+        if isinstance(protocol, Http1):
+            protocol.peer_left()
 
     async def protocol_send(self, event: Event) -> None:
         if not isinstance(event, RawData):
@@ -276,32 +266,6 @@ class _Connection(TCPServer):
         if patience.cancel_called:
             self.cut_off()
             await self.protocol.handle(Closed())
-
-
-class _JsonErrors(H11Protocol):
-    """HTTP/1.1 whose parse errors are JSON, and which does not change to cleartext HTTP/2."""
-
-    async def _send_error_response(self, status_code: int) -> None:
-        refusal = Refusal(status_code, "malformed HTTP, or more of it than is taken")
-        if status_code == 501:
-            refusal = Refusal(501, "the only transfer coding known here is chunked")
-        elif status_code == 431:
-            limit = self.config.h11_max_incomplete_size
-            refusal = Refusal(431, f"the request head is larger than {limit} bytes")
-        response = refusal.response()
-        body = b"".join(response.body)
-        headers = [(name.encode(), value.encode()) for name, value in response.headers]
-        headers += [(CONTENT_LENGTH.encode(), b"%d" % len(body)), (b"connection", b"close")]
-        headers += self.config.response_headers("h11")
-        await self._send_h11_event(h11.Response(status_code=status_code, headers=headers))
-        await self._send_h11_event(h11.Data(data=body))
-        await self._send_h11_event(h11.EndOfMessage())
-
-    async def _check_protocol(self, event: h11.Request) -> None:
-        # An offered upgrade to h2c may be ignored (RFC 9110 section 7.8), and proxies that
-        # pass it on by mistake are a way around them. Prior knowledge (PRI) is no upgrade.
-        if event.method == b"PRI":
-            await super()._check_protocol(event)
 
 
 class _StructLogger(Logger):
@@ -347,6 +311,7 @@ def _config(limits: FrontLimits) -> Config:
     config.logger_class = _StructLogger
     config.include_server_header = False
     config.h11_max_incomplete_size = limits.head_bytes_max
+    config.max_app_queue_size = _QUEUED_PIECES_MAX
     config.h2_max_header_list_size = limits.head_bytes_max + _HEADER_LIST_SLACK
     config.keep_alive_timeout = limits.idle_timeout_s
     config.keep_alive_max_requests = 1_000_000_000  # the idle timeout bounds a connection

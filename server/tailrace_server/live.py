@@ -47,11 +47,15 @@ class LiveResponse:
 
     The front awaits ``run(send)`` in a cancel scope of its own and cancels it when the client
     leaves; it returns when the stream is to end. Nothing is held before ``run`` starts.
+
+    ``length``: the bytes that ``run`` will send, where that is known. If it sends fewer, the
+    client is left with an answer that is visibly cut short; more are never sent.
     """
 
     status: int
     headers: HeaderList
     run: Callable[[Send], Awaitable[None]]
+    length: int | None = None
 
 
 class Encoding(Protocol):

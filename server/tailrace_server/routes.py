@@ -23,13 +23,18 @@ from tailrace_server.subscriptions import handlers as subscriptions
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """``right`` is what the key must have for the path's session; None: the handler decides."""
+    """``right`` is what the key must have for the path's session; None: the handler decides.
+
+    ``streamed``: the handler reads the body as it arrives, from ``request.stream``, and bounds
+    it by itself.
+    """
 
     method: str
     path: str
     handler: Handler
     right: Right | None = None
     public: bool = False
+    streamed: bool = False
 
 
 _SUBSCRIPTION: Final = "/v1/stream/__ds/subscriptions/{subscription}"

@@ -7,6 +7,7 @@ connections, live readers end, answers in progress are sent, the store is closed
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import importlib
 import os
@@ -34,6 +35,11 @@ _USER_TIMEOUT_MS: Final = 60_000
 _OTHER_DESCRIPTORS: Final = 1024
 """For the store's files and the rest of the process."""
 _KEEPALIVE_IDLE_S: Final = 60
+_M_MMAP_THRESHOLD: Final = -3  # malloc.h
+_MMAP_THRESHOLD_BYTES: Final = 1 << 20
+"""Blocks from here on are given back to the system when they are freed. Without a fixed bound
+glibc raises it to the largest block it has seen freed, and a server keeps for good what it once
+needed for a few large bodies."""
 _SWITCH_INTERVAL_S: Final = 0.0005
 """The committing thread shares the interpreter with the Trio thread. With Python's 5 ms a
 finished sync waits that long for a busy front to let it go on."""
@@ -77,6 +83,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
         store = open_store(settings.data_dir)
         try:
             sys.setswitchinterval(_SWITCH_INTERVAL_S)
+            _give_back_large_blocks()
             _listen(listeners)
             trio.run(_serve, settings, store, keys, listeners, make_front, announce)
         finally:
@@ -137,6 +144,12 @@ def _front_maker(settings: Settings) -> Callable[[Service], Front]:
         return front
 
     return make
+
+
+def _give_back_large_blocks() -> None:
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):  # not every C library has it
+        library.mallopt(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
 
 
 def _raise_descriptor_limit(connections: int) -> None:

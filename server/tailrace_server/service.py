@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
+
 import structlog
 import trio
 
@@ -17,7 +20,7 @@ from tailrace.errors import (
 from tailrace.operation import CreateBucket
 from tailrace.outcome import Reason, Rejection
 from tailrace_server.config import BUCKETS, ServiceConfig
-from tailrace_server.context import Answer, Call, Context, no_session
+from tailrace_server.context import Answer, Call, Context, WholeBody, no_session
 from tailrace_server.engine_bridge import EngineBridge
 from tailrace_server.keys import Grant, KeyRing
 from tailrace_server.live import Hub, LiveResponse
@@ -26,9 +29,9 @@ from tailrace_server.openapi.document import encoded
 from tailrace_server.protocol import errors, headers, render
 from tailrace_server.protocol.errors import RequestError
 from tailrace_server.protocol.loopback import check_loopback
-from tailrace_server.protocol.message import Request, Response
+from tailrace_server.protocol.message import BodyAborted, Request, Response
 from tailrace_server.protocol.target import parse_query
-from tailrace_server.routes import ROUTES, Match, Router
+from tailrace_server.routes import ROUTES, Match, Route, Router
 from tailrace_server.subscriptions.manager import Subscriptions
 
 __all__ = ["LiveResponse", "Service", "ServiceConfig"]
@@ -39,7 +42,13 @@ _log = structlog.get_logger("tailrace.service")
 class Service:
     """All of the server between request values and the engine."""
 
-    def __init__(self, store: tailrace.Store, config: ServiceConfig, keys: KeyRing) -> None:
+    def __init__(
+        self,
+        store: tailrace.Store,
+        config: ServiceConfig,
+        keys: KeyRing,
+        routes: Sequence[Route] = ROUTES,
+    ) -> None:
         bridge = EngineBridge(store)
         hub = Hub(bridge, config)
         metrics = Metrics(
@@ -58,7 +67,7 @@ class Service:
             base_url=config.base_url,
         )
         self.context = Context(bridge, config, keys, hub, metrics, subscriptions, encoded)
-        self._router = Router(ROUTES)
+        self._router = Router(routes)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Connect to the store, make the buckets the surfaces live in, and stay connected."""
@@ -89,16 +98,31 @@ class Service:
         try:
             if request.method != "OPTIONS":
                 self._check_local(request)
-                self._authorize(request)
+                match, _ = self._authorize(request)
                 length = request.header(headers.CONTENT_LENGTH)
-                if length is not None and length.isascii() and length.isdigit():
+                if (
+                    length is not None
+                    and length.isascii()
+                    and length.isdigit()
+                    and not match.route.streamed
+                ):
                     self._check_size(int(length))
         except RequestError as error:
             return error.response()
         return None
 
+    def streams(self, request: Request) -> bool:
+        """Whether the request's handler reads the body from ``request.stream``."""
+        try:
+            return self._router.match(request.method, request.path).route.streamed
+        except RequestError:
+            return False
+
     async def handle(self, request: Request) -> Answer:
-        """Answer a request. Raises nothing but what cancels it."""
+        """Answer a request. Raises nothing but what cancels it.
+
+        A front may leave a streamed body that it has as a whole in ``request.body``.
+        """
         route = "none"
         answer: Answer
         try:
@@ -108,13 +132,20 @@ class Service:
                 self._check_local(request)
                 match, grant = self._authorize(request)
                 route = match.route.path
-                self._check_size(len(request.body))
+                if not match.route.streamed:
+                    self._check_size(len(request.body))
+                elif request.stream is None:
+                    stream = WholeBody(request.body)
+                    request = dataclasses.replace(request, body=b"", stream=stream)
                 call = Call(request, match.params, parse_query(request.query), grant)
                 answer = await match.route.handler(self.context, call)
         except RequestError as error:
             answer = error.response()
         except Exception as error:
             answer = _fault(request, error)
+            # Some of the frames it came through hold it, and with it the request's body: they
+            # go now, not when the collector comes by.
+            error.__traceback__ = None
         self.context.metrics.answered(route, answer.status)
         return answer
 
@@ -158,6 +189,8 @@ def _unauthorized() -> RequestError:
 def _fault(request: Request, error: Exception) -> Response:
     """The answer to what is no fault of the request; the log has the rest of the story."""
     where = {"method": request.method, "path": request.path[:500]}
+    if isinstance(error, BodyAborted):
+        return error.answer
     if isinstance(error, Overloaded):
         return errors.overloaded(str(error), error.retry_after_s).response()
     if isinstance(error, InvalidArgument):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,11 +16,48 @@ from tailrace_server.fast.listener import FastFront
 from tailrace_server.front import FrontLimits
 from tailrace_server.hypercorn_front import HypercornFront
 from tailrace_server.live import LiveResponse
-from tailrace_server.protocol.message import Request, Response
+from tailrace_server.protocol.message import BodyAborted, Request, Response
 
 FRONTS = ("fast", "hypercorn")
 PATIENCE_S = 10.0
 """Far longer than anything here takes; reaching it is a failure."""
+
+
+class Bodies:
+    """Handlers of streamed bodies, and what they saw."""
+
+    def __init__(self) -> None:
+        self.pieces: list[bytes] = []
+        self.received = 0
+        self.aborted: list[str] = []
+        self.ask = trio.Event()
+        """Handlers that wait before they ask wait for this."""
+
+    async def handle(self, request: Request) -> Response:
+        what = request.path.removeprefix("/streamed/")
+        stream = request.stream
+        if stream is None:
+            return Response(200, (), (b"whole " + request.body,))
+        assert request.body == b""
+        try:
+            if what == "early":
+                return Response(409, (), (b"conflict",))
+            if what == "some":
+                self.pieces.append(await stream.receive())
+                return Response(413, (), (b"enough",))
+            if what == "later":
+                await self.ask.wait()
+            digest = hashlib.sha256()
+            while piece := await stream.receive():
+                self.received += len(piece)
+                digest.update(piece)
+                if what != "count":
+                    self.pieces.append(piece)
+            assert await stream.receive() == b""
+            return Response(200, (), (digest.hexdigest().encode(),))
+        except BodyAborted as error:
+            self.aborted.append(str(error))
+            return error.answer
 
 
 class ServiceDouble:
@@ -31,9 +69,15 @@ class ServiceDouble:
         self.waiting = 0
         self.finished: list[str] = []
         self.release = trio.Event()
+        self.bodies = Bodies()
+
+    def streams(self, request: Request) -> bool:
+        return request.path.startswith("/streamed/")
 
     async def handle(self, request: Request) -> Response | LiveResponse:
         self.requests.append(request)
+        if self.streams(request):
+            return await self.bodies.handle(request)
         if request.path == "/none":
             return Response(204, (("Stream-Next-Offset", "00000001"),))
         if request.path == "/same":
@@ -55,6 +99,8 @@ class ServiceDouble:
             return Response(200, (), (b"released",))
         if request.path == "/live":
             return LiveResponse(200, (("Content-Type", "text/event-stream"),), self._live)
+        if request.path == "/known":
+            return self._known(parse_qs(request.query))
         if request.path == "/flood":
             return LiveResponse(200, (("Content-Type", "text/event-stream"),), self._flood)
         seen = {
@@ -79,6 +125,18 @@ class ServiceDouble:
             await send(b"data: last\n\n")
         finally:
             self.readers -= 1
+
+    def _known(self, query: dict[str, list[str]]) -> LiveResponse:
+        """An answer of a length it tells, which sends so many pieces of 1,000 bytes."""
+        status, length, pieces = (int(query[name][0]) for name in ("status", "length", "pieces"))
+
+        async def run(send: Callable[[bytes], Awaitable[None]]) -> None:
+            for _ in range(pieces):
+                await send(b"k" * 1000)
+            if "fail" in query:
+                raise RuntimeError("a defect")
+
+        return LiveResponse(status, (("Content-Type", "text/plain"),), run, length)
 
     async def _flood(self, send: Callable[[bytes], Awaitable[None]]) -> None:
         self.readers += 1

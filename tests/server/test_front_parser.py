@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailrace_server.body import FrontBody
 from tailrace_server.fast.parser import Message, RequestParser
 from tailrace_server.front import FrontLimits, Refusal
 
@@ -233,6 +235,54 @@ def test_the_head_can_be_seen_before_the_body() -> None:
     assert first.request.body == b"abc"
     assert isinstance(second, Message)
     assert second.request.body == b""
+
+
+class Sink(FrontBody):
+    """A streamed body that nobody reads."""
+
+    async def _read(self) -> Refusal | None:
+        raise AssertionError
+
+
+UPGRADING = post(*H2C, CHUNKED, body=b"1\r\na\r\n0\r\n\r\n")
+
+
+@given(st.sampled_from([GOOD["length"], GOOD["chunked"], UPGRADING]), st.data())
+def test_a_streamed_body_is_the_same_however_it_is_cut(request: bytes, data: st.DataObject) -> None:
+    """What stands in one feed with its end is the next request's."""
+    whole = parse(request + get(target=b"/next"))
+    head = request.index(b"\r\n\r\n") + 4
+    cut = data.draw(st.integers(head, len(request) - 1))
+    parser = RequestParser(LIMITS)
+    parser.feed(request[:cut])
+    body = Sink(LIMITS)
+    message = parser.stream_body(body)
+    joined = request[cut:] + get(target=b"/next")
+    edges = sorted({0, len(joined), *data.draw(st.lists(st.integers(0, len(joined)), max_size=6))})
+    for start, end in itertools.pairwise(edges):
+        parser.feed(joined[start:end])
+    assert isinstance(whole[0], Message)
+    assert body.whole
+    assert b"".join(body.pieces) == whole[0].request.body
+    assert dataclasses.replace(message.request, stream=None, body=b"".join(body.pieces)) == (
+        whole[0].request
+    )
+    assert [parser.next_event() for _ in whole] == [*whole[1:], None]
+
+
+def test_a_streamed_body_may_be_larger_than_others() -> None:
+    for request in (
+        post(b"Content-Length: 200", body=b"x" * 200),
+        post(CHUNKED, body=b"c8\r\n" + b"x" * 200 + b"\r\n0\r\n\r\n"),
+    ):
+        parser = RequestParser(LIMITS, lambda head: head.path == "/p")
+        parser.feed(request)
+        event = parser.next_event()
+        assert isinstance(event, Message)
+        assert len(event.request.body) == 200
+        other = RequestParser(LIMITS, lambda head: head.path == "/q")
+        other.feed(request)
+        assert isinstance(other.next_event(), Refusal)
 
 
 @given(st.lists(st.sampled_from([*GOOD.values(), *SMUGGLED.values()]), max_size=4), st.data())

@@ -213,17 +213,40 @@ async def test_a_large_upload_gets_its_413_before_the_reset(kind: str) -> None:
         assert (await client.answer()).status == 413
 
 
-async def test_a_slow_head_gets_408() -> None:
-    async with running("fast", QUICK) as server, await server.connect() as client:
+@both
+@pytest.mark.parametrize("before", [b"", GET % b"x"])
+async def test_a_slow_head_gets_408(kind: str, before: bytes) -> None:
+    """Its time begins with its first byte, however long the connection was idle."""
+    limits = dataclasses.replace(QUICK, head_timeout_s=0.4, idle_timeout_s=0.5)
+    async with running(kind, limits) as server, await server.connect() as client:
+        if before:
+            await client.send(before)
+            assert (await client.answer()).status == 200
+        await trio.sleep(0.3)
         for byte in b"GET / HTTP/1.1\r\nHost: a\r\nX-A: bbbbbbbbbbbbbbbbbbbbbbbbbb":
             try:
                 await client.send(bytes([byte]))
             except trio.BrokenResourceError:
                 break
-            await trio.sleep(0.05)
+            await trio.sleep(0.02)
             if server.front.connections == 0:
                 break
-        assert (await client.answer()).status == 408
+        answer = await client.answer()
+        assert answer.status == 408
+        assert answer.json()["error"]["type"] == "timeout_error"  # type: ignore[index]
+        assert await client.ended()
+
+
+@both
+async def test_a_head_in_two_pieces_is_awaited(kind: str) -> None:
+    limits = dataclasses.replace(QUICK, head_timeout_s=0.6, idle_timeout_s=0.4)
+    async with running(kind, limits) as server, await server.connect() as client:
+        for _ in range(4):
+            await client.send(b"GET /x HTTP/1.1\r\n")
+            await trio.sleep(0.3)
+            await client.send(b"Host: a\r\n\r\n")
+            assert (await client.answer()).status == 200
+        await eventually(lambda: server.front.connections == 0)
 
 
 @both
@@ -253,8 +276,9 @@ async def test_idle_connections_are_closed(kind: str) -> None:
         assert await client.ended()
 
 
-async def test_a_connection_that_says_nothing_is_closed() -> None:
-    async with running("fast", QUICK) as server, await server.connect() as client:
+@both
+async def test_a_connection_that_says_nothing_is_closed(kind: str) -> None:
+    async with running(kind, QUICK) as server, await server.connect() as client:
         assert await client.ended()
         await eventually(lambda: server.front.connections == 0)
 
@@ -300,8 +324,9 @@ async def test_expect_100_continue(kind: str) -> None:
         assert (await client.answer()).json()["body"] == "ab"  # type: ignore[index]
 
 
-async def test_expect_100_continue_is_not_said_to_a_body_that_is_refused() -> None:
-    async with running("fast", QUICK) as server:
+@both
+async def test_expect_100_continue_is_not_said_to_a_body_that_is_refused(kind: str) -> None:
+    async with running(kind, QUICK) as server:
         expecting = b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\n"
         refused = await server.ask(expecting + b"X-Refuse: 1\r\nContent-Length: 2\r\n\r\n")
         assert refused.status == 401

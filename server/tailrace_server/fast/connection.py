@@ -18,15 +18,22 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
+from tailrace_server.body import BodyShare
 from tailrace_server.fast import writer
 from tailrace_server.fast.parser import Message, RequestParser
+from tailrace_server.fast.socket_body import SocketBody
 from tailrace_server.front import (
     HALF_CLOSE_GRACE_S,
     SAFE_METHODS,
+    BadLength,
     FrontLimits,
     Refusal,
+    body_late,
     handle_safely,
     has_body,
+    head_late,
+    live_length,
+    no_room_for_body,
 )
 from tailrace_server.live import LiveResponse
 from tailrace_server.protocol.message import Request, Response
@@ -56,8 +63,8 @@ class End(Enum):
 
 
 _LATE: Final = {
-    End.HEAD_LATE: Refusal(408, "the request head did not arrive in time"),
-    End.BODY_LATE: Refusal(408, "the request body did not arrive in time"),
+    End.HEAD_LATE: head_late(),
+    End.BODY_LATE: body_late(),
 }
 
 
@@ -65,6 +72,7 @@ class Connection:
     """Serves one accepted, non-blocking socket until either side ends it."""
 
     __slots__ = (
+        "_body",
         "_body_started",
         "_broken",
         "_deadline_means",
@@ -77,6 +85,7 @@ class Connection:
         "_peer",
         "_safe",
         "_scope",
+        "_share",
         "_shared",
         "_socket",
         "_steps",
@@ -88,7 +97,7 @@ class Connection:
         self._peer = peer
         self._shared = shared
         self._limits: FrontLimits = shared.limits
-        self._parser = RequestParser(shared.limits)
+        self._parser = RequestParser(shared.limits, shared.service.streams)
         self._scope = trio.CancelScope()
         self._end: End | None = None
         self.deadline = inf
@@ -99,6 +108,8 @@ class Connection:
         self._live = False
         self._half_closed = False
         self._broken = False
+        self._body: SocketBody | None = None
+        self._share = BodyShare(shared.bodies)
         self._body_started = 0.0
         self._steps = 0
 
@@ -117,6 +128,7 @@ class Connection:
         except Exception:
             _log.exception("connection failed", client=self._peer)
         finally:
+            self._share.release()
             self._shared.watch.remove(descriptor)
             self._socket.close()
 
@@ -140,8 +152,11 @@ class Connection:
     def _abandon(self) -> None:
         """The client left while a handler works for it. See :data:`HALF_CLOSE_GRACE_S`.
 
-        An unsafe request whose sender may still read goes on: its wait is a disk sync.
+        An unsafe request whose sender may still read goes on: its wait is a disk sync. A
+        handler that streams a body meets the end of it when it asks for more.
         """
+        if self._handling and self._body is not None and not self._body.whole:
+            return
         if self._broken or self._live:
             self._cancel(End.CLIENT_LEFT)
         elif self._safe:
@@ -159,10 +174,10 @@ class Connection:
         parser = self._parser
         self._await_request()
         while True:
-            event = parser.next_event()
+            event: Message | Refusal | Response | None = parser.next_event()
+            if event is None and parser.in_body:
+                event = await self._look_at_head()
             if event is None:
-                if parser.in_body and not await self._admit_body():
-                    return
                 data = await self._receive()
                 if not data:
                     return  # the client left, between requests or in the middle of one
@@ -176,10 +191,17 @@ class Connection:
             if isinstance(event, Refusal):
                 await self._refuse(event)
                 return
+            if isinstance(event, Response):
+                method = parser.pending_head().method
+                await self._send_response(method, event, close=True, http_10=False)
+                await self._linger()
+                return
             if not await self._answer(event):
                 if self._has_unread():
                     await self._linger()
                 return
+            self._body = None
+            self._share.release()
             self._await_request()
 
     def _await_request(self) -> None:
@@ -205,22 +227,26 @@ class Connection:
             self._deadline_means = End.HEAD_LATE
             self.deadline = now + limits.head_timeout_s
 
-    async def _admit_body(self) -> bool:
-        """Look at a head whose body is still to come: refuse it early, or ask for the body."""
+    async def _look_at_head(self) -> Message | Response | Refusal | None:
+        """A head whose body is still to come: an early answer, a request whose body is
+        streamed, or None, and there is room for the body, which is asked for.
+        """
         parser = self._parser
         if not parser.head_admitted:
             parser.head_admitted = True
-            request = parser.pending_head()
-            refusal = self._shared.service.check_head(request)
-            if refusal is not None:
-                self.deadline = inf
-                await self._send_response(request.method, refusal, close=True, http_10=False)
-                await self._linger()
-                return False
+            head, service = parser.pending_head(), self._shared.service
+            refused = service.check_head(head)
+            if refused is not None:
+                return refused
+            if service.streams(head):
+                self._body = SocketBody(self._limits, parser, self._receive, self._send)
+                return parser.stream_body(self._body)
+        if not self._share.grow(max(parser.body_length, parser.body_bytes)):
+            return no_room_for_body()
         if parser.expects_continue:
             parser.expects_continue = False
             await self._send(writer.CONTINUE)
-        return True
+        return None
 
     async def _receive(self) -> bytes:
         await self._take_turn()
@@ -244,10 +270,14 @@ class Connection:
         if self._end is not None:  # the grace of a client that half closed was running
             self._end = None
             self._scope.deadline = inf
+        body = self._body
+        if body is not None and body.left:
+            return False
         close = not message.keep_alive or self._shared.draining
+        close = close or (body is not None and not body.whole)
         if isinstance(response, LiveResponse):
-            sent = await self._send_live(request, response, close, message.http_10)
-            close = close or message.http_10 or self._shared.draining
+            sent, ended = await self._send_live(request, response, close, message.http_10)
+            close = close or not ended or self._shared.draining
         else:
             sent = await self._send_response(
                 request.method, response, close=close, http_10=message.http_10
@@ -282,20 +312,26 @@ class Connection:
 
     async def _send_live(
         self, request: Request, response: LiveResponse, close: bool, http_10: bool
-    ) -> int:
-        """Send what the service produces until it ends; the number of its bytes."""
-        head = writer.live_head(response.status, response.headers, close=close, http_10=http_10)
-        await self._send(head)
+    ) -> tuple[int, bool]:
+        """Send what the service produces until it ends.
+
+        The number of its bytes, and whether the client knows that they are all.
+        """
+        await self._send(writer.live_head(response, close=close, http_10=http_10))
+        length = live_length(response)
         if not has_body(request.method, response.status):
-            return 0
+            return 0, length is not None or not http_10
+        chunked = length is None and not http_10
         sent = 0
 
         async def send(data: bytes) -> None:
             nonlocal sent
             if not data:
                 return  # an empty chunk would end the response
+            if length is not None and sent + len(data) > length:
+                raise BadLength(f"more than the announced {length} bytes")
             try:
-                await self._send(data if http_10 else writer.chunk(data))
+                await self._send(writer.chunk(data) if chunked else data)
             except OSError:
                 self._cancel(End.CLIENT_LEFT)
                 await trio.lowlevel.checkpoint()
@@ -306,9 +342,11 @@ class Connection:
             self._abandon()
         await response.run(send)
         self._live = False
-        if not http_10:
+        if chunked:
             await self._send(writer.LAST_CHUNK)
-        return sent
+        elif length is not None and sent < length:
+            _log.error("answer cut short", path=request.path, sent=sent, length=length)
+        return sent, chunked or sent == length
 
     async def _refuse(self, refusal: Refusal) -> None:
         self.deadline = inf
@@ -319,6 +357,8 @@ class Connection:
         await self._linger()
 
     def _has_unread(self) -> bool:
+        if self._body is not None and not self._body.whole and not self._body.left:
+            return True
         try:
             return bool(self._socket.recv(1, socket.MSG_PEEK))
         except BlockingIOError:

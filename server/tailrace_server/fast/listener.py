@@ -13,6 +13,7 @@ from typing import Final
 import structlog
 import trio
 
+from tailrace_server.body import BodyBudget
 from tailrace_server.fast import writer
 from tailrace_server.fast.connection import Connection
 from tailrace_server.front import FrontLimits, Handler, Refusal, at_capacity
@@ -39,6 +40,7 @@ class Shared:
     service: Handler
     limits: FrontLimits
     access_log: bool
+    bodies: BodyBudget
     watch: PeerWatch = field(default_factory=PeerWatch)
     draining: bool = False
 
@@ -67,7 +69,9 @@ class FastFront:
     def __init__(
         self, service: Handler, limits: FrontLimits | None = None, *, access_log: bool = False
     ) -> None:
-        self._shared = Shared(service, limits or FrontLimits(), access_log)
+        limits = limits or FrontLimits()
+        self.bodies = BodyBudget(limits.bodies_bytes_max)
+        self._shared = Shared(service, limits, access_log, self.bodies)
         self._connections: set[Connection] = set()
         self._refusals = 0
         self._accepting = trio.CancelScope()

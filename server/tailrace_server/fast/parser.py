@@ -9,12 +9,15 @@ requests that offer an upgrade (which are answered as if they did not).
 
 from __future__ import annotations
 
+import dataclasses
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
 import httptools
 
+from tailrace_server.body import FrontBody
 from tailrace_server.front import (
     CONTENT_LENGTH,
     FrontLimits,
@@ -54,7 +57,10 @@ _NAMES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One complete request. ``keep_alive``: the client wants to go on with the connection."""
+    """One request: complete, or its body is a stream.
+
+    ``keep_alive``: the client wants to go on with the connection.
+    """
 
     request: Request
     keep_alive: bool
@@ -68,14 +74,19 @@ class _Stop(Exception):
 class RequestParser:
     """Feed it bytes as they come; take events until there are none.
 
+    ``streams`` tells of a head whether its body is to be streamed, which no bound applies to.
     After a refusal nothing more is parsed: where the next request would begin is unknown.
     """
 
-    def __init__(self, limits: FrontLimits) -> None:
+    def __init__(
+        self, limits: FrontLimits, streams: Callable[[Request], bool] = lambda head: False
+    ) -> None:
         self._limits = limits
+        self._streams = streams
         self._llhttp = httptools.HttpRequestParser(self)
         self._events: deque[Message | Refusal] = deque()
-        self._refusal: Refusal | None = None
+        self.refusal: Refusal | None = None
+        """What is wrong with the last of the bytes fed."""
         self._first_byte: int | None = None
         self._messages = 0
         self.in_message = False
@@ -87,12 +98,16 @@ class RequestParser:
         self.head_admitted = False
         """The caller's note that it has looked at the head of the request ``in_body``."""
         self.body_bytes = 0
+        """What has come of the body."""
+        self.body_length = 0
+        """What was announced of it."""
         self._replaying_head = False
         self._target = b""
         self._raw_fields: list[tuple[bytes, bytes]] = []
         self._fields: HeaderList = ()
         self._framing: bytes | None = None
         self._body: list[bytes] = []
+        self._streamed: FrontBody | None = None
         self._begin()
 
     def next_event(self) -> Message | Refusal | None:
@@ -103,8 +118,17 @@ class RequestParser:
         """The request whose body is incomplete, without the body. Only while ``in_body``."""
         return Request(self._method, self._path, self._query, self._fields, b"")
 
+    def stream_body(self, body: FrontBody) -> Message:
+        """Take the request ``in_body`` for complete; its body goes to ``body`` from now on."""
+        for piece in self._body:
+            body.add(piece)
+        self._body = []
+        self._streamed = body
+        request = dataclasses.replace(self.pending_head(), stream=body)
+        return Message(request, self._keep_alive, self._http_10)
+
     def feed(self, data: bytes) -> None:
-        if self._refusal is not None:
+        if self.refusal is not None:
             return
         if self._first_byte is None and data:
             self._first_byte = data[0]
@@ -120,7 +144,7 @@ class RequestParser:
                 rest = memoryview(rest)[upgrade.args[0] :]
                 self._decline_upgrade()
             except httptools.HttpParserError as error:
-                self._refuse(self._refusal or self._explain(error))
+                self._refuse(self.refusal or self._explain(error))
                 return
         if head_is_first and self.in_message and not self.in_body and not self._events:
             self._head_fed_bytes += len(data)
@@ -198,9 +222,10 @@ class RequestParser:
         if isinstance(place, Refusal):
             self._stop(place)
         self._path, self._query = place
-        if length > self._limits.body_bytes_max:
-            self._stop(body_too_large(self._limits))
         self._fields = tuple(fields)
+        self.body_length = length
+        if length > self._limits.body_bytes_max and not self._streams(self.pending_head()):
+            self._stop(body_too_large(self._limits))
         self._keep_alive = self._llhttp.should_keep_alive()
         self._upgrade = self._llhttp.should_upgrade()
         if self._upgrade and any(
@@ -211,7 +236,10 @@ class RequestParser:
 
     def on_body(self, part: bytes) -> None:
         self.body_bytes += len(part)
-        if self.body_bytes > self._limits.body_bytes_max:
+        if self._streamed is not None:
+            self._streamed.add(part)
+            return
+        if self.body_bytes > self._limits.body_bytes_max and not self._streams(self.pending_head()):
             self._stop(body_too_large(self._limits))
         self._body.append(part)
 
@@ -219,7 +247,12 @@ class RequestParser:
         if self._upgrade and self._framing is not None:
             return  # llhttp skips the body; _decline_upgrade() brings it back
         self.in_message = self.in_body = self.expects_continue = False
+        if self._streamed is not None:
+            self._streamed.whole = True
+            self._streamed = None
+            return
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
         request = Request(self._method, self._path, self._query, self._fields, body)
         self._events.append(Message(request, self._keep_alive, self._http_10))
 
@@ -236,7 +269,7 @@ class RequestParser:
         self._framing = None
         self._http_10 = self._keep_alive = self._upgrade = False
         self._body = []
-        self.body_bytes = 0
+        self.body_bytes = self.body_length = 0
         self._body_fed_bytes = 0
         self.expects_continue = self.head_admitted = False
 
@@ -263,11 +296,11 @@ class RequestParser:
         return Refusal(431, f"the request head is larger than {self._limits.head_bytes_max} bytes")
 
     def _stop(self, refusal: Refusal) -> NoReturn:
-        self._refusal = refusal
+        self.refusal = refusal
         raise _Stop
 
     def _refuse(self, refusal: Refusal) -> None:
-        self._refusal = refusal
+        self.refusal = refusal
         self.in_body = False
         self._events.append(refusal)
 

@@ -8,7 +8,8 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from tailrace_server.front import has_body, whole_length
+from tailrace_server.front import has_body, live_length, whole_length
+from tailrace_server.live import LiveResponse
 from tailrace_server.protocol.headers import CONTENT_LENGTH
 from tailrace_server.protocol.message import Response
 
@@ -85,13 +86,19 @@ def whole(
     return start, response.body, length
 
 
-def live_head(
-    status: int, headers: Iterable[tuple[str, str]], *, close: bool, http_10: bool
-) -> bytes:
-    """The head of a response whose end is not known: chunked, or ended by closing for HTTP/1.0."""
-    if http_10:
-        return head(status, headers, "", close=True, http_10=True)
-    return head(status, headers, "Transfer-Encoding: chunked\r\n", close=close, http_10=False)
+def live_head(response: LiveResponse, *, close: bool, http_10: bool) -> bytes:
+    """The head of a response that is made while it is sent.
+
+    Where its end is not known it is chunked, or for HTTP/1.0 ended by closing.
+    """
+    length = live_length(response)
+    if length is not None:
+        framing = f"{CONTENT_LENGTH}: {length}\r\n"
+    elif http_10:
+        framing, close = "", True
+    else:
+        framing = "Transfer-Encoding: chunked\r\n"
+    return head(response.status, response.headers, framing, close=close, http_10=http_10)
 
 
 def chunk(data: bytes) -> bytes:

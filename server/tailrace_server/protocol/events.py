@@ -19,6 +19,7 @@ from tailrace_server.protocol.timestamps import format_ms
 SERVER_KEYS: Final = frozenset({"id", "offset", "created_at"})
 _ABSENT: Final = msgspec.Raw(b"")
 _EMPTY_ID: Final = b'""'
+_BLANKS: Final = (b" ", b"\t")
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -93,6 +94,8 @@ def _draft(value: bytes, index: int) -> Draft:
     if event is None or not event.type:
         raise bad_request(f"events[{index}].type", "must be a string that is not empty")
     if event.id is _ABSENT and event.offset is _ABSENT and event.created_at is _ABSENT:
+        if value[1:2] not in _BLANKS:
+            return Draft(None, b"".join((b",", memoryview(value)[1:])))  # copied once
         return Draft(None, b"," + value[1:].lstrip(b" \t"))
     own_id = bytes(event.id)
     members = json_mode.without(value, SERVER_KEYS)[1:]
@@ -103,13 +106,15 @@ class EventStamp:
     """Gives each draft its id, offset and time; a :data:`tailrace.operation.Stamp`.
 
     Called once, under the store's lock, so everything that does not depend on the ordinal
-    is made before. ``records`` keeps what was stored, for the answer.
+    is made before. The drafts go then: an append may wait long for its sync, and should not
+    hold its events twice. ``records`` is what was stored, if it is to be kept for the answer.
     """
 
-    __slots__ = ("_drafts", "_randoms", "records")
+    __slots__ = ("_drafts", "_keep", "_randoms", "records")
 
-    def __init__(self, drafts: Sequence[Draft]) -> None:
+    def __init__(self, drafts: Sequence[Draft], *, keep: bool = True) -> None:
         self._drafts = drafts
+        self._keep = keep
         self._randoms = event_id.random_parts(len(drafts))
         self.records: list[bytes] = []
 
@@ -126,5 +131,7 @@ class EventStamp:
                 head = b'{"id":' + own_id + b',"offset":"'
             records.append(b"".join((head, offset, created, members)))
             ordinal += 1
-        self.records = records
+        self._drafts = ()
+        if self._keep:
+            self.records = records
         return records

@@ -56,7 +56,8 @@ def plan(request: Request, query: Query, session: str, config: ServiceConfig) ->
         )
         return AppendPlan(operation, None, session, managed)
     _check_content_type(sent.content_type)
-    stamp = EventStamp(parse_events(request.body, events_max=config.events_per_request_max))
+    drafts = parse_events(request.body, events_max=config.events_per_request_max)
+    stamp = EventStamp(drafts, keep=managed)
     operation = Append(
         key,
         stamp,

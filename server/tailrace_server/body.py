@@ -1,0 +1,112 @@
+"""What both fronts do alike about request bodies: those that are read as they come, and the
+bound on what all the others hold together.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Final
+
+import trio
+
+from tailrace_server.front import KIB, FrontLimits, Refusal, body_late
+from tailrace_server.protocol.message import BodyAborted, BodyStream
+
+SMALL_BODY_BYTES: Final = 64 * KIB
+"""Smaller bodies are never refused for those that others hold: they come with one read."""
+
+
+class BodyBudget:
+    """The sum of the bodies that the requests of one front hold.
+
+    A body counts with the length it announces, or without one with what has come of it: who
+    is refused has sent nothing in vain, and nobody waits for others that wait in turn. A
+    body that is alone always finds room.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.held = 0
+
+
+class BodyShare:
+    """One request's part of a budget."""
+
+    __slots__ = ("_budget", "_held")
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self._held = 0
+
+    def grow(self, wanted: int) -> bool:
+        """Hold ``wanted`` bytes from now on; False if there is no room for them."""
+        if wanted <= max(self._held, SMALL_BODY_BYTES):
+            return True
+        others = self._budget.held - self._held
+        if others and others + wanted > self._budget.bytes_max:
+            return False
+        self._budget.held = others + wanted
+        self._held = wanted
+        return True
+
+    def release(self) -> None:
+        self._budget.held -= self._held
+        self._held = 0
+
+
+class FrontBody(BodyStream, ABC):
+    """A body that its handler reads while it arrives.
+
+    A front's subclass reads from its client when, and only when, :meth:`receive` is waited
+    for. What it has read and the handler has not taken is one read's worth.
+    """
+
+    def __init__(self, limits: FrontLimits) -> None:
+        self._limits = limits
+        self._refusal: Refusal | None = None
+        self._waited_s = 0.0
+        self.pieces: list[bytes] = []
+        """What has come and was not taken yet."""
+        self.bytes = 0
+        """What has come."""
+        self.whole = False
+        """Its end has come. Until then nothing can follow it on its connection."""
+        self.left = False
+        """The client left before that; an answer would reach nobody."""
+
+    async def receive(self) -> bytes:
+        while not self.pieces:
+            if self.whole:
+                return b""
+            if self._refusal is None:
+                await self._wait()
+            if self._refusal is not None:
+                raise BodyAborted(self._refusal.message, self._refusal.response())
+        piece = self.pieces[0] if len(self.pieces) == 1 else b"".join(self.pieces)
+        self.pieces.clear()
+        return piece
+
+    def add(self, piece: bytes) -> None:
+        """``piece`` has come."""
+        if piece:
+            self.pieces.append(piece)
+            self.bytes += len(piece)
+
+    @abstractmethod
+    async def _read(self) -> Refusal | None:
+        """Wait for more of the body; what is wrong with it, if anything."""
+
+    def _client_left(self) -> Refusal:
+        self.left = True
+        return Refusal(400, "the request body broke off")
+
+    async def _wait(self) -> None:
+        """Read once, and count the time for it against the client."""
+        limits = self._limits
+        earned_s = self.bytes / limits.body_bytes_per_s_min
+        started = trio.current_time()
+        with trio.move_on_at(started + limits.body_timeout_s + earned_s - self._waited_s) as late:
+            self._refusal = await self._read()
+        self._waited_s += trio.current_time() - started
+        if late.cancelled_caught:
+            self._refusal = body_late()
