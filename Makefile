@@ -15,7 +15,7 @@ ATTACK_SECONDS ?= 300
 
 BIN      := $(VENV)/bin
 STAMPS   := $(VENV)/.stamps
-NATIVE   := $(filter-out csrc/__pycache__,$(wildcard csrc/*))
+NATIVE   := $(filter-out csrc/__pycache__,$(wildcard csrc/* csrc/front/*))
 FUZZERS  := $(patsubst %.py,%,$(notdir $(wildcard fuzz/fuzz_*.py)))
 PIP      := $(BIN)/python -m pip --disable-pip-version-check --no-input
 LOCK     := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
@@ -51,7 +51,7 @@ lint: dev ## ruff, mypy --strict, and the C compiler's warnings as errors
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(CC) -std=c11 -Wall -Wextra -Werror -fsyntax-only $(wildcard csrc/*.c)
+	@$(CC) -std=c11 -Wall -Wextra -Werror -fsyntax-only $(wildcard csrc/*.c csrc/front/*.c)
 
 .PHONY: format
 format: dev ## let ruff lay out the sources
@@ -83,7 +83,7 @@ lock: build ## resolve the pinned versions again, as new as pyproject.toml allow
 
 .PHONY: clean
 clean: ## remove what make made; data directories stay
-	rm -rf "$(VENV)" build dist *.egg-info engine/tailrace/_native*.so
+	rm -rf "$(VENV)" build dist *.egg-info engine/tailrace/_native*.so server/tailrace_server/_reactor*.so
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -118,6 +118,6 @@ $(STAMPS)/dev: requirements-dev.lock $(STAMPS)/server
 
 # The folder csrc is listed so that a removed file rebuilds too.
 $(STAMPS)/build: csrc $(NATIVE) pyproject.toml setup.py $(STAMPS)/server
-	@rm -rf build engine/tailrace/_native*.so
+	@rm -rf build engine/tailrace/_native*.so server/tailrace_server/_reactor*.so
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from setuptools import setup
 
-setup(cffi_modules=["csrc/build_native.py:builder"])
+setup(cffi_modules=["csrc/build_native.py:builder", "csrc/build_native.py:front_builder"])

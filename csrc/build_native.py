@@ -1,4 +1,5 @@
-"""Builds ``tailrace._native`` from every ``csrc/*.c``; each header is also its cffi declaration."""
+"""Builds the C helpers: ``tailrace._native`` of ``csrc/``, ``tailrace_server._reactor`` of
+``csrc/front/``, so that the engine carries no HTTP. Each header is also its cffi declaration."""
 
 from __future__ import annotations
 
@@ -16,21 +17,23 @@ def _declarations(header: Path) -> str:
     return "\n".join(line for line in lines if not line.startswith("#"))
 
 
-def make_builder() -> FFI:
-    headers = sorted(HERE.glob("*.h"))
-    sources = sorted(HERE.glob("*.c"))
+def make_builder(module: str, folder: Path) -> FFI:
+    headers = sorted(folder.glob("*.h"))
+    sources = sorted(folder.glob("*.c"))
+    included = sorted(folder.glob("*.inc"))
     builder = FFI()
     for header in headers:
         builder.cdef(_declarations(header))
     builder.set_source(
-        "tailrace._native",
+        module,
         "\n".join(f'#include "{header.name}"' for header in headers),
         sources=[str(source.relative_to(ROOT)) for source in sources],
-        depends=[str(header.relative_to(ROOT)) for header in headers],
-        include_dirs=["csrc"],
+        depends=[str(path.relative_to(ROOT)) for path in (*headers, *included)],
+        include_dirs=[str(folder.relative_to(ROOT))],
         extra_compile_args=["-O3", "-std=c11", "-Wall", "-Wextra", "-fvisibility=hidden"],
     )
     return builder
 
 
-builder = make_builder()
+builder = make_builder("tailrace._native", HERE)
+front_builder = make_builder("tailrace_server._reactor", HERE / "front")

@@ -110,6 +110,10 @@ tailrace_server.keys
 tailrace_server.logs
 tailrace_server.metrics
 tailrace_server.engine_bridge
+tailrace_server.following
+tailrace_server.fanout
+tailrace_server.audience
+tailrace_server.broadcast
 tailrace_server.live
 tailrace_server.subscriptions
 tailrace_server.subscriptions.journal

@@ -9,13 +9,15 @@ A thread hop for each append would cost more than the append.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Final, TypeVar
 
 import trio
 
 import tailrace
+from tailrace.errors import Rejected
 from tailrace.operation import Append, Create, Operation, StreamKey
 from tailrace.outcome import Appended, Created, Outcome
 
@@ -59,23 +61,37 @@ class _Request(Completion):
         return trio.lowlevel.Abort.SUCCEEDED
 
 
-class Subscription:
+class Listener(ABC):
+    """Whoever is told that a stream has changed, in the Trio thread. Must not raise."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def wake(self) -> None:
+        """The stream was appended to, closed or deleted."""
+
+    @abstractmethod
+    def look_again(self) -> None:
+        """Something other than the stream changed: keys did, or the server stops."""
+
+
+class Subscription(Listener):
     """One reader's interest in one stream; use it as a context manager.
 
     Enter it *before* reading the tail: a change after that is remembered, so nothing is
     lost between the read and the wait.
     """
 
-    __slots__ = ("_bridge", "_changed", "_stream_id", "_task")
+    __slots__ = ("_bridge", "_stream_id", "_task", "changed")
 
     def __init__(self, bridge: EngineBridge, stream_id: int) -> None:
         self._bridge = bridge
         self._stream_id = stream_id
-        self._changed = False
+        self.changed = False
         self._task: trio.lowlevel.Task | None = None
 
     def __enter__(self) -> Subscription:
-        self._bridge.subscribers.setdefault(self._stream_id, set()).add(self)
+        self._bridge.add(self._stream_id, self)
         return self
 
     def __exit__(
@@ -84,25 +100,34 @@ class Subscription:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        others = self._bridge.subscribers[self._stream_id]
-        others.discard(self)
-        if not others:
-            del self._bridge.subscribers[self._stream_id]
+        self._bridge.remove(self._stream_id, self)
 
     def wake(self) -> None:
-        self._changed = True
+        self.changed = True
         task, self._task = self._task, None
         if task is not None:
             trio.lowlevel.reschedule(task)
 
+    def look_again(self) -> None:
+        self.wake()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Not told of anything meanwhile; look at the stream afterwards, as on entering."""
+        self._bridge.remove(self._stream_id, self)
+        try:
+            yield
+        finally:
+            self._bridge.add(self._stream_id, self)
+
     async def wait(self) -> None:
         """Return once the stream has changed since the last call, or since the start."""
-        if self._changed:
+        if self.changed:
             await trio.lowlevel.checkpoint()
         else:
             self._task = trio.lowlevel.current_task()
             await trio.lowlevel.wait_task_rescheduled(self._abandon)
-        self._changed = False
+        self.changed = False
 
     def _abandon(self, _raise_cancel: object) -> trio.lowlevel.Abort:
         self._task = None
@@ -114,7 +139,7 @@ class EngineBridge:
 
     def __init__(self, store: tailrace.Store) -> None:
         self.store: Final = store
-        self.subscribers: Final[dict[int, set[Subscription]]] = {}
+        self.listeners: Final[dict[int, set[Listener]]] = {}
         # Told, in the Trio thread, of every stream that was made (then True) or appended to.
         self.on_change: Callable[[StreamKey, bool], None] | None = None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -181,11 +206,28 @@ class EngineBridge:
     def subscribe(self, stream_id: int) -> Subscription:
         return Subscription(self, stream_id)
 
+    def head(self, key: StreamKey, stream_id: int) -> tailrace.Head | None:
+        """The stream's head; None once this incarnation is gone."""
+        try:
+            head = self.store.head(key)
+        except Rejected:
+            return None
+        return head if head.stream_id == stream_id else None
+
+    def add(self, stream_id: int, listener: Listener) -> None:
+        self.listeners.setdefault(stream_id, set()).add(listener)
+
+    def remove(self, stream_id: int, listener: Listener) -> None:
+        others = self.listeners[stream_id]
+        others.discard(listener)
+        if not others:
+            del self.listeners[stream_id]
+
     def wake_all(self) -> None:
         """Make every live reader look again: keys changed, or the server stops."""
-        for subscribers in list(self.subscribers.values()):
-            for subscription in subscribers:
-                subscription.wake()
+        for listeners in list(self.listeners.values()):
+            for listener in tuple(listeners):
+                listener.look_again()
 
     def _on_group(self, group: tailrace.Group) -> None:
         assert self._token is not None
@@ -201,10 +243,10 @@ class EngineBridge:
                 context.complete(ticket)
         if self.on_change is not None:
             self._tell_changes(tickets, self.on_change)
-        if self.subscribers:
+        if self.listeners:
             for stream_id in stream_ids:
-                for subscription in self.subscribers.get(stream_id, ()):
-                    subscription.wake()
+                for listener in self.listeners.get(stream_id, ()):
+                    listener.wake()
 
     def _tell_changes(
         self, tickets: Sequence[tailrace.Ticket], on_change: Callable[[StreamKey, bool], None]

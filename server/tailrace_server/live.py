@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import random
 import time
-from collections import OrderedDict
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final
 
 import structlog
 import trio
@@ -20,10 +20,11 @@ import trio
 import tailrace
 from tailrace import limits
 from tailrace.errors import Corrupted, Rejected, StoreClosed
-from tailrace.operation import StreamKey
+from tailrace_server.audience import Member, Wire
+from tailrace_server.broadcast import Broadcast
 from tailrace_server.config import ServiceConfig
 from tailrace_server.engine_bridge import EngineBridge, Subscription
-from tailrace_server.keys import Grant
+from tailrace_server.following import Batch, BatchCache, Follow
 from tailrace_server.protocol import sse
 from tailrace_server.protocol.cursor import JITTER_S_MAX, next_cursor
 from tailrace_server.protocol.errors import RequestError, overloaded
@@ -58,56 +59,15 @@ class LiveResponse:
     length: int | None = None
 
 
-class Encoding(Protocol):
-    """How a surface turns records into SSE frames.
-
-    ``name`` tells encodings apart whose frames differ. ``control`` says whether control
-    events belong to the format.
-    """
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def control(self) -> bool: ...
-
-    def whole(self, result: tailrace.ReadResult) -> int:
-        """How many of the records make sense without those behind them: all, as a rule."""
-
-    def encode(self, result: tailrace.ReadResult) -> bytes:
-        """The frames of the records, empty if none is for this reader."""
-
-
-class Batch(NamedTuple):
-    """Encoded frames of the records from some ordinal up to ``next``."""
-
-    next: int
-    frames: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Follow:
-    """One reader: what it reads, from where, and by whose right.
-
-    ``tight`` is how control events are written, see :func:`sse.control`.
-    """
-
-    key: StreamKey
-    stream_id: int
-    start: int
-    encoding: Encoding
-    cursor: int | None
-    grant: Grant
-    tight: bool = False
-
-
 class Hub:
     """All live readers of the server."""
 
     def __init__(self, bridge: EngineBridge, config: ServiceConfig) -> None:
         self._bridge = bridge
         self._config = config
-        self._batches = _BatchCache(CACHE_BYTES_MAX)
+        self.broadcast = Broadcast(bridge, config)
+        self._batches = BatchCache(CACHE_BYTES_MAX)
+        self._readers_of: Counter[int] = Counter()
         self._all_left = trio.Event()
         self.readers = 0
         self.draining = False
@@ -127,11 +87,15 @@ class Hub:
         """Count one reader and subscribe it."""
         self.check_capacity()
         self.readers += 1
+        self._readers_of[stream_id] += 1
         try:
             with self._bridge.subscribe(stream_id) as subscription:
                 yield subscription
         finally:
             self.readers -= 1
+            self._readers_of[stream_id] -= 1
+            if not self._readers_of[stream_id]:
+                del self._readers_of[stream_id]
             if not self.readers:
                 self._all_left.set()
 
@@ -143,14 +107,6 @@ class Hub:
         if self.readers:
             with trio.move_on_after(self._config.drain_timeout_s):
                 await self._all_left.wait()
-
-    def head(self, key: StreamKey, stream_id: int) -> tailrace.Head | None:
-        """The stream's head; None once this incarnation is gone."""
-        try:
-            head = self._bridge.store.head(key)
-        except Rejected:
-            return None
-        return head if head.stream_id == stream_id else None
 
     def cursor(self, client: int | None) -> int:
         """A cursor beyond the client's, or of this moment (protocol section 10.1)."""
@@ -201,11 +157,12 @@ class Hub:
         end_at = trio.current_time() + config.sse_lifetime_s * jitter
         told_up_to_date = False
         held_until: float | None = None
+        member = Member(send) if isinstance(send, Wire) else None
         if not control:
             await send(sse.OPENED)
         heartbeat_at = trio.current_time() + config.sse_heartbeat_s
         while True:
-            head = self.head(reader.key, reader.stream_id)
+            head = self._bridge.head(reader.key, reader.stream_id)
             if head is None or reader.grant.revoked:
                 return
             over = self.draining or trio.current_time() >= end_at
@@ -215,7 +172,7 @@ class Hub:
                 patient = held_until is None or trio.current_time() < held_until
                 batch = await self._batch(reader, ordinal, patient and not head.closed)
                 # The head after the read: it cannot be behind the batch.
-                head = self.head(reader.key, reader.stream_id)
+                head = self._bridge.head(reader.key, reader.stream_id)
                 if head is None:
                     return
                 held = batch.next == ordinal
@@ -247,16 +204,25 @@ class Hub:
                 return
             if not at_tail and not held:
                 await trio.lowlevel.checkpoint()
-            else:
-                until = heartbeat_at if held_until is None else min(heartbeat_at, held_until)
-                await self.wait(subscription, head, min(until, end_at))
+                continue
+            if member is not None and not held:
+                member.ordinal, member.cursor = ordinal, cursor
+                member.heartbeat_at = heartbeat_at
+                if await self.broadcast.attend(reader, member, subscription, end_at):
+                    ordinal, cursor = member.ordinal, member.cursor
+                    heartbeat_at = member.heartbeat_at
+                    told_up_to_date = member.up_to_date
+                    await member.catch_up()
+                    continue
+            until = heartbeat_at if held_until is None else min(heartbeat_at, held_until)
+            await self.wait(subscription, head, min(until, end_at))
 
     async def _batch(self, reader: Follow, ordinal: int, patient: bool) -> Batch:
         """The next records, encoded; none if they must wait for what is behind them.
 
         Not ``patient``: they are sent as they are.
         """
-        shared = len(self._bridge.subscribers.get(reader.stream_id, ())) > 1
+        shared = self._readers_of[reader.stream_id] > 1
         key = (reader.stream_id, ordinal, reader.encoding.name)
         if shared and (cached := self._batches.get(key)) is not None:
             return cached
@@ -281,28 +247,3 @@ class Hub:
             )
         # A record as large as a batch does not wait: it would come back alone each time.
         return None if result.up_to_date else result
-
-
-_BatchKey = tuple[int, int, str]
-
-
-class _BatchCache:
-    """The last encoded batches, bounded in bytes. Records never change, so nor do batches."""
-
-    def __init__(self, bytes_max: int) -> None:
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._batches: OrderedDict[_BatchKey, Batch] = OrderedDict()
-
-    def get(self, key: _BatchKey) -> Batch | None:
-        return self._batches.get(key)
-
-    def put(self, key: _BatchKey, batch: Batch) -> None:
-        old = self._batches.pop(key, None)
-        if old is not None:
-            self._bytes -= len(old.frames)
-        self._batches[key] = batch
-        self._bytes += len(batch.frames)
-        while self._bytes > self._bytes_max:
-            _, dropped = self._batches.popitem(last=False)
-            self._bytes -= len(dropped.frames)

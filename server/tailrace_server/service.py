@@ -80,6 +80,7 @@ class Service:
                 if isinstance(outcome, Rejection):
                     assert outcome.reason is Reason.BUCKET_EXISTS
             async with trio.open_nursery() as nursery:
+                await nursery.start(context.hub.broadcast.run)
                 await nursery.start(context.subscriptions.run)
                 task_status.started()
         finally:

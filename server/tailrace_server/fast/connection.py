@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 import trio
 
+from tailrace_server.audience import Wire
 from tailrace_server.body import BodyShare
 from tailrace_server.fast import writer
 from tailrace_server.fast.parser import Message, RequestParser
@@ -36,7 +37,7 @@ from tailrace_server.front import (
     no_room_for_body,
 )
 from tailrace_server.live import LiveResponse
-from tailrace_server.protocol.message import Request, Response
+from tailrace_server.protocol.message import Chunk, Request, Response
 
 if TYPE_CHECKING:
     from tailrace_server.fast.listener import Shared
@@ -322,31 +323,36 @@ class Connection:
         if not has_body(request.method, response.status):
             return 0, length is not None or not http_10
         chunked = length is None and not http_10
-        sent = 0
+        wire = _ChunkedWire(self)
 
         async def send(data: bytes) -> None:
-            nonlocal sent
-            if not data:
-                return  # an empty chunk would end the response
-            if length is not None and sent + len(data) > length:
+            if length is not None and wire.sent + len(data) > length:
                 raise BadLength(f"more than the announced {length} bytes")
-            try:
-                await self._send(writer.chunk(data) if chunked else data)
-            except OSError:
-                self._cancel(End.CLIENT_LEFT)
-                await trio.lowlevel.checkpoint()
-            sent += len(data)
+            await wire.send_plain(data)
 
         self._live = True
         if self._half_closed:
             self._abandon()
-        await response.run(send)
+        # What is not chunked, one alone may write.
+        await response.run(wire if chunked else send)
         self._live = False
         if chunked:
             await self._send(writer.LAST_CHUNK)
-        elif length is not None and sent < length:
-            _log.error("answer cut short", path=request.path, sent=sent, length=length)
-        return sent, chunked or sent == length
+        elif length is not None and wire.sent < length:
+            _log.error("answer cut short", path=request.path, sent=wire.sent, length=length)
+        return wire.sent, chunked or wire.sent == length
+
+    async def send_live(self, data: Chunk) -> None:
+        """Send for a live response, as long as its client is there."""
+        try:
+            await self._send(data)
+        except OSError:
+            self._cancel(End.CLIENT_LEFT)
+            await trio.lowlevel.checkpoint()
+
+    @property
+    def descriptor(self) -> int:
+        return self._socket.fileno()
 
     async def _refuse(self, refusal: Refusal) -> None:
         self.deadline = inf
@@ -372,7 +378,7 @@ class Connection:
             while await self._receive():
                 pass
 
-    async def _send(self, data: bytes) -> None:
+    async def _send(self, data: Chunk) -> None:
         """Send all of ``data``; only this connection waits for a slow client."""
         try:
             sent = self._socket.send(data)
@@ -401,3 +407,34 @@ class Connection:
                     break
                 sent -= len(first)
         self.deadline, self._deadline_means = before
+
+
+class _ChunkedWire(Wire):
+    """Where a live response of one connection goes. ``sent`` counts its bytes."""
+
+    __slots__ = ("_connection", "sent")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.sent = 0
+
+    @property
+    def descriptor(self) -> int:
+        return self._connection.descriptor
+
+    def frame(self, data: bytes) -> bytes:
+        return writer.chunk(data)
+
+    async def __call__(self, data: bytes) -> None:
+        if data:  # an empty chunk would end the response
+            await self.send_plain(writer.chunk(data))
+
+    async def send_plain(self, data: bytes) -> None:
+        """Send ``data`` as it is."""
+        await self._connection.send_live(data)
+        self.sent += len(data)
+
+    async def finish(self, rest: memoryview, sent: int) -> None:
+        if rest:
+            await self._connection.send_live(rest)
+        self.sent += sent + len(rest)

@@ -12,7 +12,8 @@ from tailrace.errors import Rejected
 from tailrace.offset import encode_offset
 from tailrace.outcome import Reason
 from tailrace_server.context import Answer, Call, Context, no_session, session_key
-from tailrace_server.live import Follow, LiveResponse, Send
+from tailrace_server.following import Follow
+from tailrace_server.live import LiveResponse, Send
 from tailrace_server.protocol import caching, headers, parse, render, session_query, sse, views
 from tailrace_server.protocol.errors import RequestError
 from tailrace_server.protocol.message import Chunk, HeaderList, Response
@@ -253,7 +254,7 @@ async def _long_poll(
     deadline = trio.current_time() + context.config.long_poll_timeout_s
     with hub.reader(stream_id) as subscription:
         while True:
-            current = hub.head(head.key, stream_id)
+            current = context.bridge.head(head.key, stream_id)
             if current is None or call.grant.revoked:
                 raise no_session(session)
             head = current
@@ -276,7 +277,7 @@ async def _long_poll(
                 if start < result.tail:
                     await trio.lowlevel.checkpoint()
                     continue
-                head = hub.head(head.key, stream_id) or head
+                head = context.bridge.head(head.key, stream_id) or head
             if start >= head.tail:
                 late = trio.current_time() >= deadline
                 if head.closed or hub.draining or late:

@@ -14,8 +14,9 @@ from tailrace.offset import encode_offset
 from tailrace.outcome import Reason
 from tailrace.stream import media_type
 from tailrace_server.context import Answer, Call, Context
+from tailrace_server.following import Follow
 from tailrace_server.keys import Right
-from tailrace_server.live import Follow, LiveResponse, Send
+from tailrace_server.live import LiveResponse, Send
 from tailrace_server.protocol import headers, render, sse, stream_request, stream_response
 from tailrace_server.protocol.errors import RequestError
 from tailrace_server.protocol.message import HeaderList, Response
@@ -168,7 +169,7 @@ async def _long_poll(
     deadline = trio.current_time() + context.config.long_poll_timeout_s
     with hub.reader(stream_id) as subscription:
         while True:
-            current = hub.head(key, stream_id)
+            current = context.bridge.head(key, stream_id)
             if current is None or call.grant.revoked:
                 raise no_stream(key.stream)
             if start < current.tail:
