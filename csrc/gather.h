@@ -5,7 +5,8 @@
 enum {
     TR_GATHER_DONE = 0, /* every entry was copied */
     TR_GATHER_FULL = 1, /* the next record does not fit into out */
-    TR_GATHER_BAD = 2   /* a batch is damaged, or not the one its index entry names */
+    TR_GATHER_BAD = 2,  /* a batch is damaged, or not the one its index entry names */
+    TR_GATHER_ROOM = 3  /* out or pieces are used up: go on with fresh ones */
 };
 
 struct tr_gather_result {
@@ -24,5 +25,34 @@ void tr_gather(const uint8_t *segment, uint64_t segment_length, uint64_t base_po
                uint64_t stream_id, uint64_t ordinal, const uint32_t *entries,
                uint64_t record_count, uint8_t *out, uint64_t capacity, uint32_t *ends,
                uint32_t ends_base, struct tr_gather_result *result);
+
+/* Consecutive bytes of a read. */
+struct tr_piece {
+    uint64_t offset; /* in out if copied, else in the segment */
+    uint64_t length;
+    uint32_t copied;
+};
+
+struct tr_pieces_result {
+    uint64_t records;    /* taken */
+    uint64_t bytes;      /* taken, copied or not */
+    uint64_t end_offset; /* in the segment, behind the last batch that was looked at */
+    uint64_t bad_offset; /* with _BAD: the batch's offset in the segment */
+    uint64_t checked;    /* in and out: 1 + offset of the batch last verified, 0 for none */
+    uint32_t pieces;     /* filled in */
+    int32_t status;
+};
+
+/* Where the wire bytes of one stream's records stand, up to max_bytes and verified as by tr_gather.
+
+   A run of min_mapped bytes and more is left where it is, in the segment; a shorter one is copied
+   to out, whose capacity is no less than min_mapped. The first record is taken, whatever its size,
+   if one_at_least is not 0. */
+void tr_gather_pieces(const uint8_t *segment, uint64_t segment_length, uint64_t base_position,
+                      uint64_t stream_id, uint64_t ordinal, const uint32_t *entries,
+                      uint64_t record_count, uint64_t max_bytes, int32_t one_at_least,
+                      uint64_t min_mapped, uint8_t *out, uint64_t capacity,
+                      struct tr_piece *pieces, uint32_t pieces_capacity,
+                      struct tr_pieces_result *result);
 
 #endif

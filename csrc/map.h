@@ -9,4 +9,8 @@ void *tr_map(int descriptor, uint64_t length);
 /* Let go of what tr_map gave. */
 void tr_unmap(void *data, uint64_t length);
 
+/* Take the pages that hold bytes start to stop of it out of this process's memory, until they are
+   read again. */
+void tr_map_release(void *data, uint64_t start, uint64_t stop);
+
 #endif

@@ -55,7 +55,7 @@ from tailrace.outcome import (
     Rejection,
     Updated,
 )
-from tailrace.reader import ReadResult
+from tailrace.reader import ReadPieces, ReadResult
 from tailrace.repair import RepairReport, repair
 from tailrace.store import Store
 from tailrace.ticket import Group, Ticket
@@ -90,6 +90,7 @@ __all__ = [
     "Outcome",
     "Overloaded",
     "Producer",
+    "ReadPieces",
     "ReadResult",
     "Reason",
     "Records",

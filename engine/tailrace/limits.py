@@ -40,6 +40,8 @@ SEAL_BYTES: Final = 80  # room every segment keeps for its last batch
 STAGED_BYTES_MAX_DEFAULT: Final = 64 * MIB
 READ_BYTES_DEFAULT: Final = 1 * MIB
 READ_BYTES_MAX: Final = 256 * MIB
+READ_MAPPED_RUN_BYTES_MIN: Final = 16 * KIB  # a shorter run of records is copied
+READ_MAPPED_BYTES_MAX: Final = 16 * MIB  # of segments, kept in memory after large reads
 LIST_LIMIT_MAX: Final = 1000
 OPERATIONS_PER_SUBMIT_MAX: Final = 10_000
 

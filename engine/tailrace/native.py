@@ -23,6 +23,7 @@ BATCH_ZERO: Final[int] = lib.TR_BATCH_ZERO
 BATCH_BAD: Final[int] = lib.TR_BATCH_BAD
 
 _SCAN_CAPACITY: Final = 4096
+_PIECES_CAPACITY: Final = 128
 
 
 def crc32c(data: Buffer, crc: int = 0) -> int:
@@ -60,6 +61,11 @@ def map_file(descriptor: int, length: int) -> memoryview:
         raise OSError(ffi.errno, f"cannot map {length} bytes of a file")
     owned = ffi.gc(pointer, lambda data: lib.tr_unmap(data, length))
     return memoryview(ffi.buffer(owned, length)).toreadonly()
+
+
+def release_mapped(mapped: memoryview, start: int, stop: int) -> None:
+    """Take bytes of what :func:`map_file` gave out of memory, until they are read again."""
+    lib.tr_map_release(ffi.from_buffer(mapped), start, stop)
 
 
 class BatchRef(NamedTuple):
@@ -162,6 +168,78 @@ class View:
             result.status, result.records, result.bytes, result.next_bytes, result.bad_offset
         )
 
+    def pieces(
+        self,
+        base_position: int,
+        stream_id: int,
+        ordinal: int,
+        entries: Buffer | array[int],
+        record_count: int,
+        *,
+        max_bytes: int,
+        one_at_least: bool,
+        min_mapped: int,
+        out: bytearray,
+        checked: int,
+    ) -> Pieces:
+        """Where records stand; see ``tr_gather_pieces`` in ``csrc/gather.h``."""
+        assert len(out) >= min_mapped
+        found = ffi.new("struct tr_piece[]", _PIECES_CAPACITY)
+        result = ffi.new("struct tr_pieces_result *", {"checked": checked})
+        lib.tr_gather_pieces(
+            self._pointer,
+            self.length,
+            base_position,
+            stream_id,
+            ordinal,
+            ffi.from_buffer("uint32_t[]", entries),
+            record_count,
+            max_bytes,
+            one_at_least,
+            min_mapped,
+            ffi.from_buffer("uint8_t[]", out),
+            len(out),
+            found,
+            _PIECES_CAPACITY,
+            result,
+        )
+        return Pieces(
+            result.status,
+            result.records,
+            result.bytes,
+            [
+                Piece(found[i].offset, found[i].length, bool(found[i].copied))
+                for i in range(result.pieces)
+            ],
+            result.end_offset,
+            result.bad_offset,
+            result.checked,
+        )
+
+
+class Piece(NamedTuple):
+    """Consecutive bytes: in the buffer that was given if ``copied``, else in the segment."""
+
+    offset: int
+    length: int
+    copied: bool
+
+
+class Pieces(NamedTuple):
+    """What one :meth:`View.pieces` found.
+
+    ``end_offset`` is behind the last batch taken from. ``checked`` spares the next call the
+    checksum of the batch that this one stopped at.
+    """
+
+    status: int
+    records: int
+    bytes: int
+    pieces: list[Piece]
+    end_offset: int
+    bad_offset: int
+    checked: int
+
 
 class Gathered(NamedTuple):
     """What one :meth:`View.gather` did; ``status`` is one of the ``GATHER_`` values."""
@@ -176,3 +254,4 @@ class Gathered(NamedTuple):
 GATHER_DONE: Final[int] = lib.TR_GATHER_DONE
 GATHER_FULL: Final[int] = lib.TR_GATHER_FULL
 GATHER_BAD: Final[int] = lib.TR_GATHER_BAD
+GATHER_ROOM: Final[int] = lib.TR_GATHER_ROOM

@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
+import threading
 from array import array
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
+from weakref import ref
 
 from tailrace.catalog import Catalog
 from tailrace.errors import Corrupted, Rejected
+from tailrace.limits import KIB, ORDINAL_MAX, READ_MAPPED_BYTES_MAX, READ_MAPPED_RUN_BYTES_MIN
 from tailrace.log import Log
-from tailrace.native import GATHER_BAD, GATHER_FULL
+from tailrace.native import GATHER_BAD, GATHER_FULL, GATHER_ROOM
 from tailrace.operation import StreamKey
 from tailrace.outcome import Reason, Rejection
+from tailrace.segment import Segment
 from tailrace.stream import StreamState
 
+_COPY_BYTES_MAX = 256 * KIB
 _RECORDS_PER_STEP_MAX = 262_144
 
 
 @dataclass(frozen=True, slots=True)
-class ReadResult:
-    """Consecutive records of one stream, as one durable moment had it.
+class ReadRange:
+    """Which records of one stream were read, as one durable moment had it.
 
     ``first`` is the first record's ordinal, ``next`` the one after the last; ``tail`` and
-    ``closed`` are the stream's. ``payload`` is the records' wire bytes: in a JSON stream each is
-    followed by one comma (so ``b"[" + payload[:-1] + b"]"`` is the array), in others they are
-    simply joined. ``ends[i]`` is where record i ends in it, its comma included.
+    ``closed`` are the stream's.
     """
 
     key: StreamKey
@@ -35,8 +40,6 @@ class ReadResult:
     next: int
     tail: int
     closed: bool
-    payload: memoryview
-    ends: array[int]
 
     @property
     def count(self) -> int:
@@ -47,6 +50,35 @@ class ReadResult:
         """Nothing stands behind these records. With ``closed``: nothing ever will."""
         return self.next == self.tail
 
+
+@dataclass(frozen=True, slots=True)
+class ReadPieces(ReadRange):
+    """Consecutive records as they stand: ``pieces``, joined, are their wire bytes.
+
+    Nothing is copied that is large. A piece keeps its segment's memory for as long as it
+    lives, so it is for sending, not for keeping.
+    """
+
+    pieces: tuple[memoryview, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadResult(ReadRange):
+    """Consecutive records of one stream, in one piece.
+
+    ``payload`` is the records' wire bytes: in a JSON stream each is followed by one comma (so
+    ``b"[" + payload[:-1] + b"]"`` is the array), in others they are simply joined. ``ends[i]``
+    is where record i ends in it, its comma included.
+    """
+
+    payload: memoryview
+    ends: array[int]
+
+    @property
+    def pieces(self) -> tuple[memoryview, ...]:
+        """As of :class:`ReadPieces`."""
+        return (self.payload,) if self.count else ()
+
     def records(self) -> Iterator[memoryview]:
         """Each record, without its separator."""
         separator = 1 if self.is_json else 0
@@ -56,36 +88,80 @@ class ReadResult:
             begin = end
 
 
+class _Found(NamedTuple):
+    """Consecutive records in one segment, by the offsets of their batches (u32 each)."""
+
+    segment: Segment
+    stream_id: int
+    records: int
+    entries: array[int] | memoryview[int]
+
+
 class Reader:
     """Reads the durable catalog and the log; never waits for a writer."""
 
     def __init__(self, log: Log, durable: Catalog) -> None:
         self._log = log
         self._durable = durable
+        self._mapped = _Mapped(READ_MAPPED_BYTES_MAX)
 
     def read(
         self, state: StreamState, ordinal: int, stop: int | None, max_bytes: int, max_records: int
     ) -> ReadResult:
         """Records of ``state`` from ``ordinal`` on; see :meth:`tailrace.store.Store.read`."""
-        config = state.config
-        tail = state.tail
-        if ordinal < state.start:
-            raise _trimmed(state, ordinal)
-        first = min(ordinal, tail)
-        end = min(tail if stop is None else min(stop, tail), first + max_records)
-        payload, ends, after = self._collect(state, first, max(end, first), max_bytes)
-        return ReadResult(
-            config.key,
-            config.stream_id,
-            config.content_type,
-            config.is_json,
-            first,
-            after,
-            tail,
-            state.closed,
-            payload,
-            ends,
+        first, end = _bounds(state, ordinal, stop, max_records)
+        payload, ends, after = self._collect(state, first, end, max_bytes)
+        return ReadResult(*_range(state, first, after), payload, ends)
+
+    def read_pieces(self, state: StreamState, ordinal: int, max_bytes: int) -> ReadPieces:
+        """The same, for sending; see :meth:`tailrace.store.Store.read_pieces`."""
+        first, end = _bounds(state, ordinal, None, ORDINAL_MAX)
+        pieces, after = self._collect_pieces(state, first, end, max_bytes)
+        return ReadPieces(*_range(state, first, after), pieces)
+
+    def _collect_pieces(
+        self, state: StreamState, ordinal: int, end: int, max_bytes: int
+    ) -> tuple[tuple[memoryview, ...], int]:
+        pieces: list[memoryview] = []
+        used = 0
+        out = bytearray(
+            max(READ_MAPPED_RUN_BYTES_MIN, min(max_bytes, (end - ordinal) * 512, _COPY_BYTES_MAX))
         )
+        while ordinal < end and used < max_bytes:
+            owner, limit = self._owner(state, ordinal, end)
+            found = self._find(owner, ordinal, limit, max_bytes - used)
+            checked = 0
+            done = 0
+            while done < found.records:
+                taken = found.segment.view.pieces(
+                    found.segment.base_position,
+                    found.stream_id,
+                    ordinal,
+                    found.entries[done:],
+                    found.records - done,
+                    max_bytes=max_bytes - used,
+                    one_at_least=not used,
+                    min_mapped=READ_MAPPED_RUN_BYTES_MIN,
+                    out=out,
+                    checked=checked,
+                )
+                if taken.status == GATHER_BAD:
+                    raise _damaged(owner, ordinal + taken.records, found, taken.bad_offset)
+                copies = memoryview(out)
+                for offset, length, copied in taken.pieces:
+                    source = copies if copied else found.segment.data
+                    pieces.append(source[offset : offset + length])
+                if taken.bytes >= READ_MAPPED_RUN_BYTES_MIN:
+                    start = found.entries[done]
+                    self._mapped.note(found.segment, start, taken.end_offset)
+                done += taken.records
+                ordinal += taken.records
+                used += taken.bytes
+                checked = taken.checked
+                if taken.status == GATHER_FULL:
+                    return tuple(pieces), ordinal
+                out = bytearray(_COPY_BYTES_MAX if taken.status == GATHER_ROOM else len(out))
+        return tuple(pieces), ordinal
 
     def _collect(
         self, state: StreamState, ordinal: int, end: int, max_bytes: int
@@ -133,6 +209,21 @@ class Reader:
         ends: array[int],
     ) -> _Step:
         """Copy from the one segment that holds ``ordinal``."""
+        found = self._find(owner, ordinal, end, len(out) - used)
+        segment, stream_id, count, entries = found
+        done = len(ends)
+        ends.frombytes(bytes(4 * count))
+        gathered = segment.view.gather(
+            segment.base_position, stream_id, ordinal, entries, count, out, used, ends, done
+        )
+        del ends[done + gathered.records :]
+        if gathered.status == GATHER_BAD:
+            raise _damaged(owner, ordinal + gathered.records, found, gathered.bad_offset)
+        full_at = gathered.next_bytes if gathered.status == GATHER_FULL else None
+        return _Step(gathered.records, gathered.bytes, full_at)
+
+    def _find(self, owner: StreamState, ordinal: int, end: int, room: int) -> _Found:
+        """The one segment that holds ``ordinal``, and what it holds from there on."""
         stream_id = owner.config.stream_id
         found = self._log.extents.find(stream_id, ordinal)
         segment = None if found is None else self._log.segments.get(found[0])
@@ -147,7 +238,7 @@ class Reader:
             )
         following = found[1]
         # No more records than may fit, at a guess: the index entries of each are copied.
-        count = min(end - ordinal, _RECORDS_PER_STEP_MAX, 64 + (len(out) - used) // 64)
+        count = min(end - ordinal, _RECORDS_PER_STEP_MAX, 64 + room // 64)
         if following is not None:
             count = min(count, following - ordinal)
         entries = index.entries(stream_id, ordinal, count)
@@ -158,21 +249,7 @@ class Reader:
                 position=segment.base_position,
                 stream=str(owner.config.key),
             )
-        done = len(ends)
-        ends.frombytes(bytes(4 * count))
-        gathered = segment.view.gather(
-            segment.base_position, stream_id, ordinal, entries, count, out, used, ends, done
-        )
-        del ends[done + gathered.records :]
-        if gathered.status == GATHER_BAD:
-            raise Corrupted(
-                f"record {ordinal + gathered.records} is damaged",
-                file=segment.name,
-                position=segment.base_position + gathered.bad_offset,
-                stream=str(owner.config.key),
-            )
-        full_at = gathered.next_bytes if gathered.status == GATHER_FULL else None
-        return _Step(gathered.records, gathered.bytes, full_at)
+        return _Found(segment, stream_id, count, entries)
 
     def _explain_absence(self, owner: StreamState, ordinal: int) -> None:
         """Raise Rejected if the record went away since the read began."""
@@ -197,6 +274,68 @@ class _Step:
     records: int
     bytes: int
     full_at: int | None
+
+
+class _Mapped:
+    """Bounds what large reads leave mapped: the oldest of it is released first.
+
+    The kernel keeps those pages or not, as it sees fit; reading them again maps them again.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._bytes = 0
+        # Weak, or the space of a reclaimed segment would stay taken.
+        self._ranges: deque[tuple[ref[Segment], int, int]] = deque()
+        self._lock = threading.Lock()
+
+    def note(self, segment: Segment, start: int, stop: int) -> None:
+        with self._lock:
+            self._ranges.append((ref(segment), start, stop))
+            self._bytes += stop - start
+            while self._bytes > self._bytes_max:
+                oldest, start, stop = self._ranges.popleft()
+                self._bytes -= stop - start
+                if (old := oldest()) is not None:
+                    old.release(start, stop)
+
+
+def _bounds(
+    state: StreamState, ordinal: int, stop: int | None, max_records: int
+) -> tuple[int, int]:
+    """The ordinals to read, of those that there are."""
+    if ordinal < state.start:
+        raise _trimmed(state, ordinal)
+    tail = state.tail
+    first = min(ordinal, tail)
+    end = min(tail if stop is None else min(stop, tail), first + max_records)
+    return first, max(end, first)
+
+
+def _range(
+    state: StreamState, first: int, after: int
+) -> tuple[StreamKey, int, str, bool, int, int, int, bool]:
+    """The fields of :class:`ReadRange`."""
+    config = state.config
+    return (
+        config.key,
+        config.stream_id,
+        config.content_type,
+        config.is_json,
+        first,
+        after,
+        state.tail,
+        state.closed,
+    )
+
+
+def _damaged(owner: StreamState, ordinal: int, found: _Found, offset: int) -> Corrupted:
+    return Corrupted(
+        f"record {ordinal} is damaged",
+        file=found.segment.name,
+        position=found.segment.base_position + offset,
+        stream=str(owner.config.key),
+    )
 
 
 def _trimmed(state: StreamState, ordinal: int) -> Rejected:

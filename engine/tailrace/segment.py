@@ -79,6 +79,10 @@ class Segment:
         data += _ZEROS[: -(offset + len(data)) % PAGE_BYTES]
         self.file.pwrite(data, offset)
 
+    def release(self, start: int, stop: int) -> None:
+        """Let go of the memory that the bytes from offset ``start`` to ``stop`` are mapped to."""
+        self._mapping.release(start, stop)
+
     def close(self) -> None:
         """Close the file: nothing more is written. It can still be read, from memory.
 

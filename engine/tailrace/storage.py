@@ -14,7 +14,7 @@ import os
 from typing import Final, Protocol
 
 from tailrace.errors import StoreLocked
-from tailrace.native import map_file
+from tailrace.native import map_file, release_mapped
 
 PAGE_BYTES: Final = 4096
 _ZERO_CHUNK: Final = bytes(1024 * 1024)
@@ -57,6 +57,10 @@ class Mapping(Protocol):
 
     @property
     def view(self) -> memoryview: ...
+
+    def release(self, start: int, stop: int) -> None:
+        """No longer count these bytes as this process's memory. They can be read as before."""
+        ...
 
     def close(self) -> None: ...
 
@@ -101,6 +105,9 @@ class _OsMapping:
         if length == 0:
             raise ValueError("cannot map an empty file")
         self.view = map_file(descriptor, length)
+
+    def release(self, start: int, stop: int) -> None:
+        release_mapped(self.view, start, stop)
 
     def close(self) -> None:
         try:

@@ -31,7 +31,7 @@ from tailrace.operation import (
 from tailrace.options import Options
 from tailrace.outcome import Appended, Created, Deleted, Outcome, Reason, Rejection, Updated
 from tailrace.plan import Partial, live_stream
-from tailrace.reader import ReadResult
+from tailrace.reader import ReadPieces, ReadResult
 from tailrace.scope import scope_of_bucket, scope_of_streams
 from tailrace.storage import OsStorage, Storage
 from tailrace.stream import StreamState, is_expired, needs_touch
@@ -312,14 +312,28 @@ class Store:
 
         Raises Rejected (no such stream; trimmed), Corrupted, InvalidArgument.
         """
+        state = self._readable(key, ordinal, max_bytes)
+        records = limits.ORDINAL_MAX if max_records is None else max_records
+        return self._core.reader.read(state, ordinal, stop, max_bytes, records)
+
+    def read_pieces(
+        self, key: Key, ordinal: int, *, max_bytes: int = limits.READ_BYTES_DEFAULT
+    ) -> ReadPieces:
+        """As :meth:`read`, for sending: large runs of records are not copied.
+
+        Hold on to the result no longer than it takes to send it.
+        """
+        state = self._readable(key, ordinal, max_bytes)
+        return self._core.reader.read_pieces(state, ordinal, max_bytes)
+
+    def _readable(self, key: Key, ordinal: int, max_bytes: int) -> StreamState:
         if not 0 < max_bytes <= limits.READ_BYTES_MAX:
             raise InvalidArgument("max_bytes", f"must be from 1 to {limits.READ_BYTES_MAX}")
         if ordinal < 0:
             raise InvalidArgument("ordinal", "must not be negative")
         state = self._state(key)
         self._touch(state)
-        records = limits.ORDINAL_MAX if max_records is None else max_records
-        return self._core.reader.read(state, ordinal, stop, max_bytes, records)
+        return state
 
     def is_resident(self, key: Key, ordinal: int) -> bool:
         """Whether a read there touches only the newest segments, so that it need not wait."""

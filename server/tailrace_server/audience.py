@@ -19,8 +19,8 @@ from typing import NamedTuple
 import trio
 
 from tailrace_server.engine_bridge import Listener
-from tailrace_server.following import Follow
 from tailrace_server.fanout import Short
+from tailrace_server.following import Follow
 
 
 class Wire(ABC):

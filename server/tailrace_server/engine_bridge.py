@@ -139,7 +139,7 @@ class EngineBridge:
 
     def __init__(self, store: tailrace.Store) -> None:
         self.store: Final = store
-        self.listeners: Final[dict[int, set[Listener]]] = {}
+        self.subscribers: Final[dict[int, set[Listener]]] = {}
         # Told, in the Trio thread, of every stream that was made (then True) or appended to.
         self.on_change: Callable[[StreamKey, bool], None] | None = None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -191,6 +191,16 @@ class EngineBridge:
 
         return await self.near(key, ordinal, read, inline=max_bytes <= INLINE_READ_BYTES_MAX)
 
+    async def read_pieces(
+        self, key: StreamKey, ordinal: int, *, max_bytes: int
+    ) -> tailrace.ReadPieces:
+        """Durable records to send; see :meth:`tailrace.Store.read_pieces`."""
+
+        def read() -> tailrace.ReadPieces:
+            return self.store.read_pieces(key, ordinal, max_bytes=max_bytes)
+
+        return await self.near(key, ordinal, read, inline=max_bytes <= INLINE_READ_BYTES_MAX)
+
     async def near(
         self, key: StreamKey, ordinal: int, work: Callable[[], T], *, inline: bool = True
     ) -> T:
@@ -215,17 +225,17 @@ class EngineBridge:
         return head if head.stream_id == stream_id else None
 
     def add(self, stream_id: int, listener: Listener) -> None:
-        self.listeners.setdefault(stream_id, set()).add(listener)
+        self.subscribers.setdefault(stream_id, set()).add(listener)
 
     def remove(self, stream_id: int, listener: Listener) -> None:
-        others = self.listeners[stream_id]
+        others = self.subscribers[stream_id]
         others.discard(listener)
         if not others:
-            del self.listeners[stream_id]
+            del self.subscribers[stream_id]
 
     def wake_all(self) -> None:
         """Make every live reader look again: keys changed, or the server stops."""
-        for listeners in list(self.listeners.values()):
+        for listeners in list(self.subscribers.values()):
             for listener in tuple(listeners):
                 listener.look_again()
 
@@ -243,9 +253,9 @@ class EngineBridge:
                 context.complete(ticket)
         if self.on_change is not None:
             self._tell_changes(tickets, self.on_change)
-        if self.listeners:
+        if self.subscribers:
             for stream_id in stream_ids:
-                for listener in self.listeners.get(stream_id, ()):
+                for listener in self.subscribers.get(stream_id, ()):
                     listener.wake()
 
     def _tell_changes(

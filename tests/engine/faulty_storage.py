@@ -223,6 +223,9 @@ class FaultyMapping:
         self.view = memoryview(inode.content).toreadonly()
         inode.mappings += 1
 
+    def release(self, start: int, stop: int) -> None:
+        assert 0 <= start <= stop <= len(self._inode.content)
+
     def close(self) -> None:
         if self._open:
             self._open = False

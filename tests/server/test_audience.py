@@ -89,7 +89,7 @@ async def test_members_get_what_a_lone_reader_gets(tmp_path: Path) -> None:
             assert without_cursor(follower.tail) == without_cursor(alone)
         assert server.readers == 0
         await server.together(0)
-        await eventually(lambda: not server.client.service.context.bridge.listeners)
+        await eventually(lambda: not server.client.service.context.bridge.subscribers)
 
 
 def without_cursor(tail: Tail) -> list[str]:

@@ -96,7 +96,7 @@ async def test_a_change_between_subscribing_and_waiting_is_remembered(tmp_path: 
             with trio.move_on_after(0.05) as scope:
                 await subscription.wait()
             assert scope.cancelled_caught
-        assert not bridge.listeners
+        assert not bridge.subscribers
 
 
 async def test_only_readers_of_the_changed_stream_wake(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ async def test_a_reader_that_left_is_freed(tmp_path: Path) -> None:
         for tail, scope in readers:
             scope.cancel()
             await tail.end()
-        assert context.hub.readers == 0 and not context.bridge.listeners
+        assert context.hub.readers == 0 and not context.bridge.subscribers
 
 
 async def test_a_response_that_is_never_run_holds_nothing(tmp_path: Path) -> None:

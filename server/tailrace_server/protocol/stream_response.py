@@ -6,7 +6,7 @@ from typing import Final
 
 from tailrace.offset import encode_offset
 from tailrace.outcome import Created, Reason, Rejection
-from tailrace.reader import ReadResult
+from tailrace.reader import ReadPieces, ReadResult
 from tailrace.views import Head
 from tailrace_server.protocol import caching, errors, headers, render
 from tailrace_server.protocol.message import Chunk, Response
@@ -65,7 +65,7 @@ def tail(found: Head) -> Response:
 
 
 def page(
-    result: ReadResult,
+    result: ReadPieces | ReadResult,
     *,
     if_none_match: str | None,
     private: bool,
@@ -95,14 +95,15 @@ def page(
     return Response(200, (kind, *shared), body(result))
 
 
-def body(result: ReadResult) -> tuple[Chunk, ...]:
+def body(result: ReadPieces | ReadResult) -> tuple[Chunk, ...]:
     """The records as one body: an array in JSON mode (section 9.1.5), else one after another."""
     if not result.is_json:
-        return (result.payload,) if result.count else ()
+        return result.pieces
     if not result.count:
         return (b"[]",)
     # Behind every JSON record stands one comma; the last one gives way to the bracket.
-    return (b"[", result.payload[:-1], b"]")
+    *others, last = result.pieces
+    return (b"[", *others, last[:-1], b"]")
 
 
 def nothing_new(found: Head, cursor: int) -> Response:

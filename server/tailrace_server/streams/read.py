@@ -92,7 +92,7 @@ async def get_stream(context: Context, call: Call) -> Answer:
             return await _long_poll(context, call, query, head)
         if query.start.ordinal is None:
             return stream_response.tail(head)
-        result = await context.bridge.read(
+        result = await context.bridge.read_pieces(
             key, _kept(query.start.ordinal, head), max_bytes=context.config.read_bytes_max
         )
     except Rejected as error:
@@ -104,7 +104,7 @@ def _page(
     context: Context,
     call: Call,
     head: tailrace.Head,
-    result: tailrace.ReadResult,
+    result: tailrace.ReadPieces | tailrace.ReadResult,
     cursor: int | None = None,
 ) -> Response:
     expires_in_ms = None
@@ -173,7 +173,7 @@ async def _long_poll(
             if current is None or call.grant.revoked:
                 raise no_stream(key.stream)
             if start < current.tail:
-                result = await context.bridge.read(
+                result = await context.bridge.read_pieces(
                     key, start, max_bytes=context.config.read_bytes_max
                 )
                 if result.stream_id == stream_id:
