@@ -89,6 +89,11 @@ APPEND: Final = (
         "Appends only if the tail is exactly there.",
         {"anyOf": [OFFSET, {"const": parse.START}]},
     ),
+    Parameter(
+        "header",
+        headers.IF_MATCH,
+        f"Appends only at this tail; makes nothing; not beside `{headers.STREAM_EXPECTED_OFFSET}`.",
+    ),
     CLOSED,
 )
 
@@ -114,7 +119,7 @@ PRODUCER_ANSWER: Final = (
     Header(headers.PRODUCER_SEQ, "The number acknowledged.", _DIGITS),
 )
 READ: Final = (NEXT_OFFSET, UP_TO_DATE, IS_CLOSED, NEXT_CURSOR, ETAG, CACHING)
-APPENDED: Final = (NEXT_OFFSET, IS_CLOSED, *PRODUCER_ANSWER)
+APPENDED: Final = (NEXT_OFFSET, TAIL_ETAG, IS_CLOSED, *PRODUCER_ANSWER)
 
 
 def refusal(description: str, *found: Header) -> Answer:
@@ -134,6 +139,7 @@ CONFLICT: Final = refusal(
     Header(headers.PRODUCER_EXPECTED_SEQ, "The number that comes next.", _DIGITS),
     Header(headers.PRODUCER_RECEIVED_SEQ, "The number that came.", _DIGITS),
 )
+UNMATCHED: Final = refusal(f"`{headers.IF_MATCH}` names another tail.", TAIL)
 TOO_LARGE: Final = refusal("Too much in one request; the message says what, and how much fits.")
 GONE: Final = refusal(
     "Deleted while forks read through it, or the offset lies before what is kept.", TAIL, IS_CLOSED

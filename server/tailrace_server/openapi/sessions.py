@@ -143,6 +143,7 @@ _POST_EVENTS: Final = Described(
         404: common.MISSING,
         409: common.CONFLICT,
         410: common.GONE,
+        412: common.UNMATCHED,
         415: common.refusal("Events are JSON."),
     },
     (*common.APPEND, *_BETA),

@@ -89,27 +89,14 @@ _POST: Final = Described(
     _TAG,
     "Append to a stream, close it, or both",
     {
-        200: Answer(
-            "New data of an idempotent producer.", {}, (*common.APPENDED, common.TAIL_ETAG)
-        ),
-        204: Answer(
-            "Appended or closed, or a producer's repetition.",
-            {},
-            (*common.APPENDED, common.TAIL_ETAG),
-        ),
+        200: Answer("New data of an idempotent producer.", {}, common.APPENDED),
+        204: Answer("Appended or closed, or a producer's repetition.", {}, common.APPENDED),
         403: common.FENCED,
         409: common.CONFLICT,
-        412: common.refusal(f"`{headers.IF_MATCH}` names another tail.", common.TAIL),
+        412: common.UNMATCHED,
         **_READABLE,
     },
-    (
-        *common.APPEND,
-        Parameter(
-            "header",
-            headers.IF_MATCH,
-            f"Appends only at this tail; not beside `{headers.STREAM_EXPECTED_OFFSET}`.",
-        ),
-    ),
+    common.APPEND,
     Body(
         "Of the stream's content type. May be left out with `Stream-Closed: true`.",
         _ANY,
