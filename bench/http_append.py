@@ -12,11 +12,11 @@ from bench.append_target import Job, Targets
 from bench.bars import Bar, judge
 from bench.conditions import conditions, warnings
 from bench.events import EVENT_BYTES
-from bench.http_systems import Running, Systems, add_url_argument, find_systems, running
-from bench.loadgen.plan import Plan
+from bench.http_measure import COLUMNS, carry_out, costs, latencies
+from bench.http_systems import Running, Systems, add_url_argument, find_systems, forgives, running
 from bench.measure import Budget, Case, Measurement
 from bench.report import Report
-from bench.run import Options, add_options, run_cases
+from bench.run import Options, add_options, run_forgiving
 from bench.systems import CEILING, ELECTRIC, HYPERCORN, NODE, NODE_MEMORY, REDIS, TAILRACE
 
 SUMMARY: Final = "durable appends over HTTP, beside other servers of this protocol and Redis"
@@ -76,20 +76,13 @@ BARS: Final = (
     ),
 )
 
-_COLUMNS: Final = {
-    "p50_ms": "p50 ms",
-    "p99_ms": "p99 ms",
-    "p999_ms": "p99.9 ms",
-    "load_us": "load's CPU µs/request",
-    "server_rss_mib": "server MiB",
-}
-
 _NOTES: Final = (
     "Every answer of a durable system came after its sync; after each measurement the events are",
-    "read back and counted. CPU is the server's, all threads; load's CPU is the load generator's,",
-    "which runs on the same cores. Latencies of the jobs with a fixed rate are from when a request",
-    f"should have been sent. '{NODE_MEMORY}' stores nothing; '{CEILING}' is a server",
-    "in C that answers without looking: what the load generator can do at most on this machine.",
+    "read back and counted. CPU is the server's, all threads; the load's CPU is the generator's,",
+    "per request, on the same cores. Latencies of the jobs with a fixed rate are from when a",
+    f"request should have been sent. '{NODE_MEMORY}' keeps nothing on disk;",
+    f"'{CEILING}' is a server in C that answers without looking: the most",
+    "that the load generator can do on this machine.",
 )
 
 
@@ -100,29 +93,10 @@ def measure(
     target = targets.get(name, job.streams)
     server = environment.server(name)
     group = target.group(job, budget.steps)
-    result = environment.load.run(
-        Plan(
-            host=server.base.host,
-            port=server.base.port,
-            groups=[group],
-            warm_up_s=0.0 if budget.steps is not None else budget.warm_up().seconds,
-            window_s=budget.seconds,
-            server_pid=server.pid,
-        )
-    )
+    result = carry_out(environment, server, [group], budget, budget.warm_up().seconds)
     (done,) = result.groups
     target.check(job, done)
-    requests = done.latency.count
-    details = {
-        "p50_ms": done.latency.percentile_ms(0.5),
-        "p99_ms": done.latency.percentile_ms(0.99),
-        "p999_ms": done.latency.percentile_ms(0.999),
-        "load_us": result.cpu_s / requests * 1e6,
-        "load_cores": result.cpu_s / result.measured_s,
-    }
-    memory = server.memory_mib("VmRSS")
-    if memory is not None:
-        details["server_rss_mib"] = memory
+    details = latencies(done) | costs(result, server, done.latency.count)
     events = target.events(job, done.units)
     return Measurement(events, result.measured_s, result.server_cpu_s, details=details)
 
@@ -146,17 +120,18 @@ def run(arguments: argparse.Namespace, options: Options, place: Path) -> Report:
     found = conditions(place)
     systems = find_systems(arguments)
     with running(systems, place) as environment:
-        series = run_cases(options, list(_cases(systems, environment)), place)
+        cases = list(_cases(systems, environment))
+        series, failures = run_forgiving(options, cases, place, forgives)
     return Report(
         command="http-append",
         title=f"Durable appends of {EVENT_BYTES}-byte JSON events over HTTP, to 64 streams",
         unit="events",
         conditions=found,
-        warnings=warnings(found) + systems.missing,
+        warnings=warnings(found) + systems.missing + failures,
         settings=options.settings(),
         series=series,
         verdicts=judge(BARS, series),
         notes=list(_NOTES),
         baseline=NODE,
-        columns=_COLUMNS,
+        columns=COLUMNS,
     )

@@ -11,10 +11,13 @@ from pathlib import Path
 from types import ModuleType
 
 from bench import servers
+from bench.loadgen.plan import LoadError
 from bench.loadgen.process import LoadProcess
+from bench.measure import Case
 from bench.optional import Missing
 from bench.peers import electric_server, node_server, redis_server
-from bench.servers import Server, Starter
+from bench.servers import NotStarted, Server, Starter
+from bench.shapes import LostData
 from bench.systems import CEILING, HYPERCORN, TAILRACE
 
 _PEERS: Sequence[ModuleType] = (node_server, electric_server, redis_server)
@@ -52,12 +55,14 @@ class Systems:
         return [name for name in names if name in self.starters] + self.given
 
 
-def find_systems(arguments: argparse.Namespace) -> Systems:
-    """Everything that can be measured here."""
+def find_systems(arguments: argparse.Namespace, answer: Path | None = None) -> Systems:
+    """Everything that can be measured here; the server that does nothing answers a GET with
+    the bytes of ``answer``, or with none.
+    """
     starters: dict[str, Starter] = {
         TAILRACE: servers.tailrace,
         HYPERCORN: partial(servers.tailrace, front="hypercorn"),
-        CEILING: servers.nothing,
+        CEILING: partial(servers.nothing, body=answer),
     }
     missing: list[str] = []
     for peer in _PEERS:
@@ -71,6 +76,13 @@ def find_systems(arguments: argparse.Namespace) -> Systems:
         starters[name] = partial(servers.given, url=url)
         given.append(name)
     return Systems(starters, given, missing)
+
+
+def forgives(case: Case, error: Exception) -> bool:
+    """Whether the run goes on without this case: a peer that fails does not spoil it."""
+    return not case.system.startswith(TAILRACE) and isinstance(
+        error, LoadError | LostData | NotStarted | OSError
+    )
 
 
 class Running:

@@ -56,10 +56,15 @@ def _align(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
+def _one(unit: str) -> str:
+    """The singular of a unit."""
+    return unit.removesuffix("ies") + "y" if unit.endswith("ies") else unit.removesuffix("s")
+
+
 def _series_lines(report: Report) -> list[str]:
     with_baseline = report.baseline is not None
     with_syncs = any(one.units_per_sync is not None for one in report.series)
-    head = ["", report.rate_heading, "spread", f"CPU µs/{report.unit.rstrip('s')}"]
+    head = ["", report.rate_heading, "spread", f"CPU µs/{_one(report.unit)}"]
     if report.scale != 1.0:
         head[3] = "CPU s/GB"
     if with_syncs:
@@ -93,7 +98,7 @@ def _series_lines(report: Report) -> list[str]:
 def _verdict_row(report: Report, verdict: Verdict, *, title: str, result: str) -> list[str]:
     bar = verdict.bar
     if bar.detail is not None:
-        scale, unit = 1.0, f" {report.columns.get(bar.detail, bar.detail).rpartition(' ')[2]}"
+        scale, unit = 1.0, f" {report.columns[bar.detail].rpartition(' ')[2]}"
     elif bar.reference is None:
         scale, unit = report.scale, f" {report.rate_heading}"
     else:

@@ -36,10 +36,10 @@ class Server:
     base: http.Base
     pid: int | None
 
-    def memory_mib(self, *fields: str) -> float | None:
-        """The sum of these fields of ``/proc/PID/status``, such as VmRSS."""
+    def memory_mib(self, *fields: str) -> float:
+        """The sum of these fields of ``/proc/PID/status``, such as VmRSS; 0 without a pid."""
         if self.pid is None:
-            return None
+            return 0.0
         text = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii", errors="replace")
         values = dict(line.split(":", 1) for line in text.splitlines())
         return sum(int(values[field].split()[0]) for field in fields) / 1024
@@ -132,11 +132,12 @@ def tailrace(directory: Path, front: str = "fast") -> AbstractContextManager[Ser
 
 
 def nothing(
-    directory: Path, body_bytes: int = 0, file: Path | None = None
+    directory: Path, body: Path | None = None, *, sendfile: bool = False
 ) -> AbstractContextManager[Server]:
-    """The load generator's own server, which answers without looking."""
+    """The load generator's own server, which answers without looking: a GET with ``body``."""
     command: list[str | Path] = [sys.executable, "-m", "bench.loadgen", "serve"]
-    command += ["--body", str(body_bytes)] if file is None else ["--file", file]
+    if body is not None:
+        command += ["--sendfile" if sendfile else "--body", body]
     return process(command, directory, announced(""), {"PYTHONPATH": str(ROOT)})
 
 

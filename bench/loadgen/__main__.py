@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from bench.events import small_event
+from bench.events import EVENT_BYTES, small_event
 from bench.loadgen import http, native
 from bench.loadgen.plan import Group, GroupResult, LoadError, Plan, Result
 from bench.loadgen.process import WORKER
@@ -121,14 +121,15 @@ def _fanout(arguments: argparse.Namespace) -> int:
     base = http.base(arguments.url)
     paths = _paths(base, arguments.command, 1)
     native.run(http.plan(base, http.create(base, paths))).check()
-    end = native.run(http.plan(base, http.catch_up(base, paths, b""))).groups[0].ends[0]
+    (end,) = native.run(http.plan(base, http.catch_up(base, paths, b""))).groups[0].ends
     groups = http.fan_out(
         base,
         paths[0],
-        end,
+        end.encode("ascii"),
         subscribers=arguments.connections,
         rate=arguments.rate or 50.0,
         live="long-poll" if arguments.long_poll else "sse",
+        size=EVENT_BYTES,
     )
     result = _run(arguments, base, groups)
     status = _show_all(result, "events")
@@ -142,10 +143,11 @@ def _serve(arguments: argparse.Namespace) -> int:
     listener = socket.create_server((arguments.host, arguments.port), backlog=4096)
     listener.setblocking(False)
     host, port = listener.getsockname()[:2]
-    size = arguments.file.stat().st_size if arguments.file else arguments.body
-    get = http.fixed_answer(size) + (b"" if arguments.file else b"x" * size)
+    file = arguments.sendfile
+    body = b"" if arguments.body is None else arguments.body.read_bytes()
+    get = http.fixed_answer(len(body) if file is None else file.stat().st_size) + body
     print(f"listening on http://{host}:{port}", flush=True)
-    native.serve(listener, get, http.EMPTY_ANSWER, arguments.file)
+    native.serve(listener, get, http.EMPTY_ANSWER, file)
     return 1
 
 
@@ -156,8 +158,8 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="a server that does nothing, to find the ceiling")
     serve.add_argument("--host", default="127.0.0.1")
     serve.add_argument("--port", type=int, default=0)
-    serve.add_argument("--body", type=int, default=0, help="bytes of the answer to a GET")
-    serve.add_argument("--file", type=Path, help="answer a GET with this file, by sendfile(2)")
+    serve.add_argument("--body", type=Path, help="answer a GET with the bytes of this file")
+    serve.add_argument("--sendfile", type=Path, help="the same with sendfile(2), for large ones")
     for name, text, connections in (
         ("append", "POST JSON events", 64),
         ("read", "GET small streams from the start", 64),

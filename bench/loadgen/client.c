@@ -195,6 +195,7 @@ ask(run *r, connection *c, int64_t intended_ns)
     c->out_sent = 0;
     c->intended_ns = intended_ns;
     c->answers_left = g->answers;
+    c->matched = c->collected = 0;
     c->turn++;
     c->state = WAITING;
     r->asked[c->group]++;

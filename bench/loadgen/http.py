@@ -18,6 +18,8 @@ STAMP_MARKER: Final = b"~stamp:"
 _JSON: Final = b"application/json"
 _PREPARE_S: Final = 300.0
 _PREPARE_CONNECTIONS: Final = 64
+_FILL_CONNECTIONS: Final = 8
+"""The reference server has 100 files open, and closes one that is being synced if it must."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +88,20 @@ def fill(where: Base, paths: Sequence[str], bodies: Sequence[bytes]) -> Group:
     return Group(
         name="fill",
         kind=Kind.REQUEST,
-        connections=min(_PREPARE_CONNECTIONS, len(paths)),
+        connections=min(_FILL_CONNECTIONS, len(paths)),
         heads=[head(where, b"POST", path, content_type=_JSON, length=length) for path in paths],
+        bodies=bodies,
+        once=True,
+    )
+
+
+def append_in_order(where: Base, path: str, bodies: Sequence[bytes]) -> Group:
+    """Bodies of any length to one stream, one after the other, once."""
+    return Group(
+        name="fill",
+        kind=Kind.REQUEST,
+        connections=1,
+        heads=[head(where, b"POST", path, content_type=_JSON, length=len(body)) for body in bodies],
         bodies=bodies,
         once=True,
     )
@@ -163,7 +177,7 @@ def catch_up(
 
 
 def subscribe(
-    where: Base, paths: Sequence[str], ends: Sequence[str], *, connections: int, live: str
+    where: Base, paths: Sequence[str], starts: Sequence[bytes], *, connections: int, live: str
 ) -> Group:
     """Subscribers (``live``: sse, long-poll) to stamped events, dealt to the streams in turn.
 
@@ -174,7 +188,7 @@ def subscribe(
         kind=Kind.SSE if live == "sse" else Kind.LONG_POLL,
         connections=connections,
         heads=[b"GET " + path.encode("ascii") + b"?offset=" for path in paths],
-        starts=[end.encode("ascii") for end in ends],
+        starts=starts,
         tail=_tail(where, b"&live=" + live.encode("ascii")),
         marker=STAMP_MARKER,
         stamped=True,
@@ -191,13 +205,21 @@ def stamped_body(size: int) -> tuple[bytes, int]:
 
 
 def fan_out(
-    where: Base, path: str, end: str, *, subscribers: int, rate: float, live: str, size: int = 113
+    where: Base,
+    path: str,
+    start: bytes,
+    *,
+    subscribers: int,
+    rate: float,
+    live: str,
+    size: int,
+    steps: int | None = None,
 ) -> list[Group]:
     """One writer at a fixed rate, and those who listen to it."""
     body, stamp_at = stamped_body(size)
     return [
-        append(where, [path], [body], connections=1, rate=rate, stamp_at=stamp_at),
-        subscribe(where, [path], [end], connections=subscribers, live=live),
+        append(where, [path], [body], connections=1, rate=rate, steps=steps, stamp_at=stamp_at),
+        subscribe(where, [path], [start], connections=subscribers, live=live),
     ]
 
 
