@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -150,6 +151,12 @@ class RedisTarget:
         self._lengths = lengths
 
 
+_KINDS: Final[dict[str, Callable[[LoadProcess, http.Base, int], Target]]] = {
+    REDIS: RedisTarget,
+    CEILING: NothingTarget,
+}
+
+
 class Targets:
     """The target of each system and number of streams, made when it is first asked for."""
 
@@ -160,7 +167,6 @@ class Targets:
     def get(self, name: str, streams: int) -> Target:
         key = (name, streams)
         if key not in self._made:
-            kind = {REDIS: RedisTarget, CEILING: NothingTarget}.get(name, HttpTarget)
             where = self._environment.server(name).base
-            self._made[key] = kind(self._environment.load, where, streams)
+            self._made[key] = _KINDS.get(name, HttpTarget)(self._environment.load, where, streams)
         return self._made[key]

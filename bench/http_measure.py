@@ -10,6 +10,7 @@ from bench.http_systems import Running
 from bench.loadgen.plan import Group, GroupResult, Plan, Result
 from bench.measure import Budget
 from bench.servers import Server
+from bench.shapes import LostData
 
 MEMORY: Final = "server_mib"
 LOAD_CPU: Final = "load_us"
@@ -55,7 +56,12 @@ def latencies(group: GroupResult, prefix: str = "") -> dict[str, float]:
 
 
 def costs(result: Result, server: Server, units: int) -> dict[str, float]:
-    """What the load generator took of the machine, and how large the server is now."""
+    """What the load generator took of the machine, and how large the server is now.
+
+    Raises LostData if nothing was done at all: then there is no rate either.
+    """
+    if units == 0:
+        raise LostData("nothing was answered in the time that is measured")
     details = {
         LOAD_CPU: result.cpu_s / units * 1e6,
         LOAD_CORES: result.cpu_s / result.measured_s,

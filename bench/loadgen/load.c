@@ -94,18 +94,27 @@ turn_over(run *r, int64_t until_ns)
     return now_ns();
 }
 
-/* Whether anything is still to come: answers, or stamps that subscribers have not seen. */
+/* Whether an answer is still to come. */
 static int
-owed(run *r)
+answers_owed(run *r)
+{
+    for (uint32_t i = 0; i < r->length; i++) {
+        connection *c = &r->all[i];
+        if (!subscribes(group_of(r, c)) && (c->state == WAITING || c->state == CONNECTING))
+            return 1;
+    }
+    return 0;
+}
+
+/* Whether a subscriber has not seen all that was sent. */
+static int
+stamps_owed(run *r)
 {
     for (uint32_t i = 0; i < r->length; i++) {
         connection *c = &r->all[i];
         lg_group *g = group_of(r, c);
-        if (c->state == OVER)
-            continue;
-        if (!subscribes(g) && (c->state == WAITING || c->state == CONNECTING))
-            return 1;
-        if (subscribes(g) && g->source >= 0 && r->sequences[g->source] != NULL
+        if (c->state != OVER && subscribes(g) && g->source >= 0
+            && r->sequences[g->source] != NULL
             && g->received[c->number] < r->sequences[g->source][c->target])
             return 1;
     }
@@ -129,7 +138,7 @@ finished(run *r)
                 if (r->all[r->first[i] + j].state != OVER)
                     return 0;
     }
-    return (bounded && !owed(r)) || r->open == 0;
+    return (bounded && !answers_owed(r)) || r->open == 0;
 }
 
 static void
@@ -191,7 +200,7 @@ perform(run *r)
     plan->cpu_s = cpu_s(CLOCK_PROCESS_CPUTIME_ID) - cpu;
     plan->server_cpu_s = plan->server_pid > 0 ? cpu_s(server_clock) - server : 0.0;
     give_up_ns = now + patience;
-    while (owed(r) && now < give_up_ns)
+    while ((answers_owed(r) || stamps_owed(r)) && now < give_up_ns)
         now = turn_over(r, give_up_ns);
     settle_accounts(r);
     return 0;

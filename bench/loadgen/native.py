@@ -73,7 +73,8 @@ def build() -> Path:
 
 
 @cache
-def _library() -> tuple[FFI, Any]:
+def library() -> tuple[FFI, Any]:
+    """The declarations, and what they are declared of."""
     ffi = FFI()
     for header in _HEADERS:
         ffi.cdef(_declarations(header))
@@ -159,7 +160,7 @@ def run(plan: Plan) -> Result:
     """Carry a plan out, in this thread. Raises LoadError if that is not possible at all;
     what went wrong on single connections is in the result.
     """
-    ffi, lib = _library()
+    ffi, lib = library()
     memory = _Memory(ffi)
     groups = memory.keep(ffi.new("lg_group[]", len(plan.groups)))
     for index, group in enumerate(plan.groups):
@@ -180,7 +181,7 @@ def run(plan: Plan) -> Result:
 
 def serve(listener: socket.socket, get: bytes, other: bytes, path: Path | None) -> None:
     """Be the server that does nothing, until the process ends."""
-    ffi, lib = _library()
+    ffi, lib = library()
     name = ffi.NULL if path is None else ffi.new("char[]", os.fsencode(path))
     lib.lg_serve(listener.fileno(), get, len(get), other, len(other), name)
     sys.exit("the server that does nothing could not go on")

@@ -14,14 +14,24 @@ from pathlib import Path
 from typing import Final
 
 from bench.optional import Missing
-from bench.servers import Server, Starter, announced, process
+from bench.servers import NotStarted, Server, Starter, announced, process
 from bench.systems import NODE, NODE_MEMORY
 
 _HERE: Final = Path(__file__).resolve().parent / "node"
 _INSTALL: Final = ("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
 
 
+def _install() -> None:
+    """The packages of the lock file, beside it. Raises NotStarted with what npm said."""
+    if (_HERE / "node_modules" / "@durable-streams" / "server").is_dir():
+        return
+    done = subprocess.run(_INSTALL, cwd=_HERE, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NotStarted(f"`{' '.join(_INSTALL)}` in {_HERE} failed: {done.stderr[-500:]}")
+
+
 def _start(directory: Path, *, files: bool) -> AbstractContextManager[Server]:
+    _install()
     command: list[str | Path] = ["node", _HERE / "server.mjs"]
     if files:
         command.append(directory / "data")
@@ -29,13 +39,8 @@ def _start(directory: Path, *, files: bool) -> AbstractContextManager[Server]:
 
 
 def find() -> dict[str, Starter] | Missing:
-    """Both ways to run it; its packages are installed beside its lock file if need be."""
-    if shutil.which("node") is None:
-        return Missing(NODE, "there is no node; install Node.js 20 or newer")
-    if not (_HERE / "node_modules" / "@durable-streams" / "server").is_dir():
-        if shutil.which("npm") is None:
-            return Missing(NODE, f"there is no npm to run `npm ci` in {_HERE}")
-        done = subprocess.run(_INSTALL, cwd=_HERE, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            return Missing(NODE, f"`npm ci` in {_HERE} failed: {done.stderr.strip()[-300:]}")
+    """Both ways to run it; its packages are installed when it is first started."""
+    for program in ("node", "npm"):
+        if shutil.which(program) is None:
+            return Missing(NODE, f"there is no {program}; install Node.js 20 or newer with npm")
     return {NODE: partial(_start, files=True), NODE_MEMORY: partial(_start, files=False)}
