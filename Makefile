@@ -9,7 +9,7 @@ HOST     ?= 127.0.0.1
 PORT     ?= 4437
 DATA_DIR ?= data
 ARGS     ?=
-BENCH    ?= append read search
+BENCH    ?= append read search http-append http-read http-catch-up fanout replay mixed
 FUZZ_SECONDS ?= 10
 ATTACK_SECONDS ?= 300
 
@@ -51,7 +51,8 @@ lint: dev ## ruff, mypy --strict, and the C compiler's warnings as errors
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(CC) -std=c11 -Wall -Wextra -Werror -fsyntax-only $(wildcard csrc/*.c csrc/front/*.c)
+	@$(CC) -std=c11 -Wall -Wextra -Werror -fsyntax-only \
+	    $(wildcard csrc/*.c csrc/front/*.c bench/loadgen/*.c)
 
 .PHONY: format
 format: dev ## let ruff lay out the sources
@@ -83,7 +84,9 @@ lock: build ## resolve the pinned versions again, as new as pyproject.toml allow
 
 .PHONY: clean
 clean: ## remove what make made; data directories stay
-	rm -rf "$(VENV)" build dist *.egg-info engine/tailrace/_native*.so server/tailrace_server/_reactor*.so
+	rm -rf "$(VENV)" build dist *.egg-info
+	rm -rf engine/tailrace/_native*.so server/tailrace_server/_reactor*.so
+	rm -rf bench/loadgen/_built bench/peers/node/node_modules
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -6,12 +6,32 @@ import argparse
 import sys
 from typing import Final
 
-from bench import append, read, search
+from bench import (
+    append,
+    fanout,
+    http_append,
+    http_catch_up,
+    http_read,
+    mixed,
+    read,
+    replay,
+    search,
+)
 from bench.optional import Missing, load
 from bench.report import as_text, write_json
 from bench.run import options_of, workspace
 
-_COMMANDS: Final = {"append": append, "read": read, "search": search}
+_COMMANDS: Final = {
+    "append": append,
+    "read": read,
+    "search": search,
+    "http-append": http_append,
+    "http-read": http_read,
+    "http-catch-up": http_catch_up,
+    "fanout": fanout,
+    "replay": replay,
+    "mixed": mixed,
+}
 
 
 def main(argv: list[str] | None = None) -> int:

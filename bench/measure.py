@@ -154,19 +154,25 @@ def rotation(count: int, round_number: int) -> Iterator[int]:
 def run_rounds(
     cases: Sequence[Case],
     rounds: int,
-    measure: Callable[[Case], Measurement],
+    measure: Callable[[Case], Measurement | None],
     progress: Callable[[str], None],
 ) -> list[Series]:
-    """Measure every case once per round; the series in the order of ``cases``."""
+    """Measure every case once per round; the series in the order of ``cases``.
+
+    A case of which one measurement is None has no series.
+    """
     taken: list[list[Measurement]] = [[] for _ in cases]
     for round_number in range(rounds):
         for index in rotation(len(cases), round_number):
             case = cases[index]
             progress(f"round {round_number + 1}/{rounds}: {case.name}")
-            taken[index].append(measure(case))
+            measurement = measure(case)
+            if measurement is not None:
+                taken[index].append(measurement)
     return [
         Series(case.job, case.system, tuple(measurements))
         for case, measurements in zip(cases, taken, strict=True)
+        if len(measurements) == rounds
     ]
 
 

@@ -56,10 +56,15 @@ def _align(rows: Sequence[Sequence[str]]) -> list[str]:
     return lines
 
 
+def _one(unit: str) -> str:
+    """The singular of a unit."""
+    return unit.removesuffix("ies") + "y" if unit.endswith("ies") else unit.removesuffix("s")
+
+
 def _series_lines(report: Report) -> list[str]:
     with_baseline = report.baseline is not None
     with_syncs = any(one.units_per_sync is not None for one in report.series)
-    head = ["", report.rate_heading, "spread", f"CPU µs/{report.unit.rstrip('s')}"]
+    head = ["", report.rate_heading, "spread", f"CPU µs/{_one(report.unit)}"]
     if report.scale != 1.0:
         head[3] = "CPU s/GB"
     if with_syncs:
@@ -90,26 +95,36 @@ def _series_lines(report: Report) -> list[str]:
     return _align(rows)
 
 
+def _verdict_row(report: Report, verdict: Verdict, *, title: str, result: str) -> list[str]:
+    bar = verdict.bar
+    if bar.detail is not None:
+        scale, unit = 1.0, f" {report.columns[bar.detail].rpartition(' ')[2]}"
+    elif bar.reference is None:
+        scale, unit = report.scale, f" {report.rate_heading}"
+    else:
+        scale, unit = 1.0, "x"
+    limit = f"{bar.factor / scale:,g}{unit}"
+    return [
+        title,
+        f"{verdict.value / scale:,.2f}{unit}",
+        f"{verdict.low / scale:,.2f}..{verdict.high / scale:,.2f}",
+        ("" if not bar.required else f"at most {limit}" if bar.at_most else limit),
+        result,
+    ]
+
+
 def _verdict_lines(report: Report) -> list[str]:
     if not report.verdicts:
         return []
     rows = [["bars", "measured", "rounds", "bar", ""]]
     for verdict in report.verdicts:
         bar = verdict.bar
-        if bar.reference is None:
-            scale, unit = report.scale, f" {report.rate_heading}"
-        else:
-            scale, unit = 1.0, "x"
         result = "pass" if verdict.passed else "FAIL"
-        rows.append(
-            [
-                f"  {bar.title}",
-                f"{verdict.value / scale:.2f}{unit}",
-                f"{verdict.low / scale:.2f}..{verdict.high / scale:.2f}",
-                f"{bar.factor / scale:g}{unit}" if bar.required else "",
-                result if bar.required else "(no bar)",
-            ]
-        )
+        result = result if bar.required else "(no bar)"
+        rows.append(_verdict_row(report, verdict, title=f"  {bar.title}", result=result))
+        if verdict.alternative is not None:
+            title = f"    or {verdict.alternative.bar.title}"
+            rows.append(_verdict_row(report, verdict.alternative, title=title, result=""))
     return ["", *_align(rows)]
 
 

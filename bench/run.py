@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,9 +138,7 @@ def settle(place: Path) -> None:
         os.close(descriptor)
 
 
-def run_cases(options: Options, cases: Sequence[Case], place: Path) -> list[Series]:
-    """All wanted cases in rounds, each measurement in an empty directory of its own."""
-
+def _measurer(options: Options, place: Path) -> Callable[[Case], Measurement]:
     def measure(case: Case) -> Measurement:
         path = Path(tempfile.mkdtemp(dir=place))
         if options.steps is None:  # else it is a check of the program, not a measurement
@@ -150,5 +148,38 @@ def run_cases(options: Options, cases: Sequence[Case], place: Path) -> list[Seri
         finally:
             shutil.rmtree(path)
 
+    return measure
+
+
+def run_cases(options: Options, cases: Sequence[Case], place: Path) -> list[Series]:
+    """All wanted cases in rounds, each measurement in an empty directory of its own."""
     wanted = [case for case in cases if options.wants(case)]
-    return run_rounds(wanted, options.rounds, measure, options.say)
+    return run_rounds(wanted, options.rounds, _measurer(options, place), options.say)
+
+
+def run_forgiving(
+    options: Options,
+    cases: Sequence[Case],
+    place: Path,
+    forgives: Callable[[Case, Exception], bool],
+) -> tuple[list[Series], list[str]]:
+    """As :func:`run_cases`; a case whose error ``forgives`` accepts is left out of the rest of
+    the run and of the result, with a line that says why.
+    """
+    failed: dict[str, str] = {}
+    measure = _measurer(options, place)
+
+    def try_to(case: Case) -> Measurement | None:
+        if case.name in failed:
+            return None
+        try:
+            return measure(case)
+        except Exception as error:
+            if not forgives(case, error):
+                raise
+            failed[case.name] = f"'{case.name}' was left out: {' '.join(str(error).split())}"
+            return None
+
+    wanted = [case for case in cases if options.wants(case)]
+    series = run_rounds(wanted, options.rounds, try_to, options.say)
+    return series, list(failed.values())
