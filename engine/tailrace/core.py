@@ -9,6 +9,7 @@ from tailrace import filenames, limits
 from tailrace.batch import Batch, Kind
 from tailrace.catalog import Change
 from tailrace.commit import Committer, Publish
+from tailrace.errors import TailraceError
 from tailrace.expiry import Expiry
 from tailrace.indexer import Indexer
 from tailrace.options import Options
@@ -92,8 +93,9 @@ class Core:
                 self.indexer.close()
             else:
                 self.indexer.index.abandon()
-        except OSError:
-            # All that was acknowledged is durable: the next start only has more to replay.
+        except (OSError, TailraceError):
+            # All that was acknowledged is durable: the next start has more to replay, and tells
+            # of damage that was met here.
             _logger.exception("the store could not be closed tidily")
         finally:
             self.log.close()

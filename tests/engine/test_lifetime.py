@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import tailrace
 from tailrace import (
     Append,
     Appended,
+    Corrupted,
     Create,
     ForkPoint,
     Options,
@@ -128,6 +130,23 @@ def test_closing_while_appends_are_in_flight_keeps_what_was_acknowledged(tmp_pat
             assert len(records) == len(bases), "everything staged was made durable, and answered"
             for number, own in enumerate(acknowledged):
                 assert all(records[base] == b"%d" % number for base in own)
+
+
+def test_damage_met_while_closing_is_left_to_the_next_start(tmp_path: Path) -> None:
+    with opened(tmp_path, replace(SMALL, background=False)) as store:
+        store.create(KEY, content_type="application/json", searchable=True)
+        for n in range(20):
+            store.append(KEY, [b'{"text":"needle%02d"}' % n])
+        (segment,) = (tmp_path / "log").glob("*.segment")
+        with segment.open("r+b") as file:
+            file.seek(segment.read_bytes().index(b"needle07"))
+            file.write(b"#")
+        with pytest.raises(Corrupted):
+            store.search("needle12", [KEY])
+    # Closed, and the directory given up: who opens it is told what is wrong with it.
+    for _ in range(2):
+        with pytest.raises(Corrupted, match="acknowledged data is damaged"):
+            tailrace.open(tmp_path)
 
 
 def test_submitted_operations_are_answered_when_the_store_closes(tmp_path: Path) -> None:
