@@ -108,6 +108,7 @@ tailrace_server.protocol.subscription_view
 tailrace_server.config
 tailrace_server.keys
 tailrace_server.logs
+tailrace_server.front_counters
 tailrace_server.metrics
 tailrace_server.engine_bridge
 tailrace_server.following

@@ -47,6 +47,7 @@ from tailrace_server.front import (
     unknown_version,
     whole_length,
 )
+from tailrace_server.front_counters import FrontCounters
 from tailrace_server.keys import KeyRing
 from tailrace_server.live import LiveResponse
 from tailrace_server.protocol.message import HeaderList, Request, Response
@@ -71,6 +72,7 @@ class TailraceApp(QuartTrio):
         self.service = service
         self.limits = limits
         self.bodies = BodyBudget(limits.bodies_bytes_max)
+        self.counters = FrontCounters()
         self.access_log = access_log
         self.asgi_http_class = cast(Any, HttpConnection)
         self.asgi_websocket_class = cast(Any, WebSocketRefusal)
@@ -106,6 +108,7 @@ def mount_app(
         nonlocal store, service
         store = await trio.to_thread.run_sync(tailrace.open, data_dir)
         service = Service(store, config or ServiceConfig(), KeyRing(api_keys))
+        service.context.metrics.add_front(app.counters, lambda: app.bodies.held)
 
         async def run(*, task_status: trio.TaskStatus[None]) -> None:
             with running:
@@ -152,30 +155,16 @@ class HttpConnection:
     async def _serve(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         started = time.perf_counter()
         method = str(self._scope["method"])
-        head = self._head()
-        if isinstance(head, Refusal):
-            sent = await self._send(method, head.response(), send)
+        request = await self._request(receive)
+        if request is None:
+            return  # the client left in the middle of it
+        if isinstance(request, Response):
+            status = request.status
+            self._app.counters.refusals[status] += 1
+            sent = await self._send(method, request, send)
             await self._end_early(receive, send)
-            status = head.status
-        elif (early := self._early_answer(head)) is not None:
-            sent = await self._send(method, early, send)
-            await self._end_early(receive, send)
-            status = early.status
-        elif self._service().streams(head):
-            self._body = AsgiBody(self._app.limits, receive)
-            request = dataclasses.replace(head, stream=self._body)
-            status, sent = await self._answer(request, receive, send)
         else:
-            body = await self._read_body(head, receive)
-            if body is None:
-                return  # the client left in the middle of its request
-            if isinstance(body, Refusal):
-                sent = await self._send(method, body.response(), send)
-                await self._end_early(receive, send)
-                status = body.status
-            else:
-                request = dataclasses.replace(head, body=body)
-                status, sent = await self._answer(request, receive, send)
+            status, sent = await self._answer(request, receive, send)
         if self._app.access_log:
             client = self._scope.get("client")
             _access.info(
@@ -187,6 +176,22 @@ class HttpConnection:
                 ms=round((time.perf_counter() - started) * 1000, 2),
                 client=client[0] if client else None,
             )
+
+    async def _request(self, receive: ASGIReceiveCallable) -> Request | Response | None:
+        """The request to handle, the answer to one that is not, or None: its client left."""
+        head = self._head()
+        if isinstance(head, Refusal):
+            return head.response()
+        early = self._early_answer(head)
+        if early is not None:
+            return early
+        if self._service().streams(head):
+            self._body = AsgiBody(self._app.limits, receive)
+            return dataclasses.replace(head, stream=self._body)
+        body = await self._read_body(head, receive)
+        if isinstance(body, Refusal):
+            return body.response()
+        return None if body is None else dataclasses.replace(head, body=body)
 
     def _head(self) -> Request | Refusal:
         scope, limits = self._scope, self._app.limits
@@ -261,15 +266,20 @@ class HttpConnection:
         self, request: Request, receive: ASGIReceiveCallable, send: ASGISendCallable
     ) -> tuple[int, int]:
         """Handle and answer; (status, body bytes sent). Ends early if the client leaves."""
+        counters = self._app.counters
         status = 499  # what the log shows for a client that did not wait
         sent = 0
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._notice_leaving, request, receive)
             with self._handling:
                 self._waiting = True
+                counters.requests += 1
+                counters.body_bytes += len(request.body)
                 response = await handle_safely(self._service(), request)
                 self._waiting = False
                 self._handling.deadline = inf
+                if self._body is not None:
+                    counters.body_bytes += self._body.bytes
                 if self._body is None or not self._body.left:
                     status = response.status
                     sent = await self._send_answer(request, response, send)

@@ -60,6 +60,7 @@ class HypercornFront:
         self._tls = tls
         app = create_app(service, limits=self.limits, access_log=access_log)
         self.bodies = app.bodies
+        self.counters = app.counters
         self._app = ASGIWrapper(app)
         self._context = WorkerContext(None)
         self._connections: set[_Connection] = set()
@@ -118,8 +119,10 @@ class HypercornFront:
 
     async def _serve_stream(self, plain: trio.SocketStream) -> None:
         if len(self._connections) >= self.limits.connections_max:
+            self.counters.refused += 1
             await self._refuse(plain)
             return
+        self.counters.accepted += 1
         try:
             watched = _WatchedStream(plain, self.watch)
         except OSError as error:
@@ -131,9 +134,11 @@ class HypercornFront:
             stream = trio.SSLStream(watched, self._tls, server_side=True, https_compatible=True)
         connection = _Connection(self, self._app, self._context, watched, stream)
         self._connections.add(connection)
+        self.counters.connections += 1
         try:
             await connection.run()
         finally:
+            self.counters.connections -= 1
             self._connections.discard(connection)
             self._one_ended.set()
             self._one_ended = trio.Event()
@@ -236,7 +241,7 @@ class _Connection(TCPServer):
     async def _read_data(self) -> None:
         wrapper = self.protocol
         if isinstance(wrapper.protocol, H11Protocol):
-            wrapper.protocol = Http1(wrapper, self._front.limits)
+            wrapper.protocol = Http1(wrapper, self._front.limits, self._front.counters)
         self._watched.on_left = self._peer_left
         with self._reading:
             await super()._read_data()

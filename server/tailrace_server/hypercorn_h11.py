@@ -21,12 +21,15 @@ from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.typing import AppWrapper
 
 from tailrace_server.front import CONTENT_LENGTH, FrontLimits, Refusal, head_late
+from tailrace_server.front_counters import FrontCounters
 
 
 class Http1(H11Protocol):
     """The protocol of one connection, in place of the one that ``wrapper`` has."""
 
-    def __init__(self, wrapper: ProtocolWrapper, limits: FrontLimits) -> None:
+    def __init__(
+        self, wrapper: ProtocolWrapper, limits: FrontLimits, counters: FrontCounters
+    ) -> None:
         super().__init__(
             _asking(wrapper.app, self._continue),
             wrapper.config,
@@ -39,6 +42,7 @@ class Http1(H11Protocol):
             wrapper.send,
         )
         self._limits = limits
+        self._counters = counters
         self._left = False
         self._late_head: trio.CancelScope | None = None
         self._h11 = _Connection(limits.head_bytes_max, self._request_ended)
@@ -106,6 +110,7 @@ class Http1(H11Protocol):
         await self._send_refusal(refusal)
 
     async def _send_refusal(self, refusal: Refusal) -> None:
+        self._counters.refusals[refusal.status] += 1
         response = refusal.response()
         body = b"".join(response.body)
         headers = [(name.encode(), value.encode()) for name, value in response.headers]

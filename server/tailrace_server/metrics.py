@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from tailrace_server.front_counters import FrontCounters, FrontSamples
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _WEBHOOK_BUCKETS_S = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
@@ -92,6 +94,10 @@ class Metrics:
         self._children: dict[tuple[str, int], Counter] = {}
         self.registry.register(_Samples(lambda: {f"engine_{k}": v for k, v in engine().items()}))
         self.registry.register(_Samples(server))
+
+    def add_front(self, counters: FrontCounters, bodies_held: Callable[[], int]) -> None:
+        """Show a front's counters too. One front a service."""
+        self.registry.register(FrontSamples(counters, bodies_held))
 
     def answered(self, route: str, status: int) -> None:
         child = self._children.get((route, status))

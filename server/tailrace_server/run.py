@@ -24,7 +24,9 @@ import structlog
 import trio
 
 import tailrace
+from tailrace_server.body import BodyBudget
 from tailrace_server.fast.listener import FastFront
+from tailrace_server.front_counters import FrontCounters
 from tailrace_server.keys import KeyRing
 from tailrace_server.service import Service
 from tailrace_server.settings import Address, Settings, SettingsError
@@ -56,6 +58,12 @@ class Front(Protocol):
 
     @property
     def connections(self) -> int: ...
+
+    @property
+    def counters(self) -> FrontCounters: ...
+
+    @property
+    def bodies(self) -> BodyBudget: ...
 
     async def serve(
         self, listeners: Sequence[socket.socket], *, task_status: trio.TaskStatus[None]
@@ -221,6 +229,7 @@ async def _serve(
 ) -> None:
     service = Service(store, settings.service, keys)
     front = make_front(service)
+    service.context.metrics.add_front(front.counters, lambda: front.bodies.held)
     urls = [_url(listener, secure=settings.certfile is not None) for listener in listeners]
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:

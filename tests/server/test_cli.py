@@ -65,6 +65,17 @@ def test_it_serves_and_keeps_what_it_acknowledged(tmp_path: Path, front: str) ->
         assert len(events(server.url, "s")) == 3
 
 
+@pytest.mark.parametrize("front", ["fast", "hypercorn"])
+def test_metrics_show_the_front(front: str, tmp_path: Path) -> None:
+    with serving(tmp_path / "data", "--front", front, "--max-bodies-bytes", "1000000") as server:
+        assert append(server.url, "s").status_code == 204
+        # The request for the metrics counts too, but not before its connection does.
+        assert server.metric("front_connections_accepted_total") >= 2
+        assert server.metric("front_connections") >= 1
+        assert server.metric("front_body_bytes_total") > 0
+        assert server.metric("front_bodies_held_bytes") == 0
+
+
 def test_the_default_directory_is_beside_the_caller(tmp_path: Path) -> None:
     process = subprocess.Popen(
         cli_support.command("serve", "--port", "0"),

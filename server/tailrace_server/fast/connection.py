@@ -193,6 +193,7 @@ class Connection:
                 await self._refuse(event)
                 return
             if isinstance(event, Response):
+                self._shared.counters.refusals[event.status] += 1
                 method = parser.pending_head().method
                 await self._send_response(method, event, close=True, http_10=False)
                 await self._linger()
@@ -266,14 +267,18 @@ class Connection:
         self._handling = True
         if self._half_closed:
             self._abandon()
+        body, counters = self._body, self._shared.counters
+        counters.requests += 1
+        counters.body_bytes += len(request.body)
         response = await handle_safely(self._shared.service, request)
         self._handling = False
         if self._end is not None:  # the grace of a client that half closed was running
             self._end = None
             self._scope.deadline = inf
-        body = self._body
-        if body is not None and body.left:
-            return False
+        if body is not None:
+            counters.body_bytes += body.bytes
+            if body.left:
+                return False
         close = not message.keep_alive or self._shared.draining
         close = close or (body is not None and not body.whole)
         if isinstance(response, LiveResponse):
@@ -356,6 +361,7 @@ class Connection:
 
     async def _refuse(self, refusal: Refusal) -> None:
         self.deadline = inf
+        self._shared.counters.refusals[refusal.status] += 1
         if self._shared.access_log:
             self._shared.log_refusal(refusal, self._peer)
         with trio.move_on_after(self._limits.linger_s):

@@ -17,6 +17,7 @@ from tailrace_server.body import BodyBudget
 from tailrace_server.fast import writer
 from tailrace_server.fast.connection import Connection
 from tailrace_server.front import FrontLimits, Handler, Refusal, at_capacity
+from tailrace_server.front_counters import FrontCounters
 from tailrace_server.peer_watch import PeerWatch
 from tailrace_server.protocol.message import Request
 
@@ -41,6 +42,7 @@ class Shared:
     limits: FrontLimits
     access_log: bool
     bodies: BodyBudget
+    counters: FrontCounters
     watch: PeerWatch = field(default_factory=PeerWatch)
     draining: bool = False
 
@@ -71,7 +73,8 @@ class FastFront:
     ) -> None:
         limits = limits or FrontLimits()
         self.bodies = BodyBudget(limits.bodies_bytes_max)
-        self._shared = Shared(service, limits, access_log, self.bodies)
+        self.counters = FrontCounters()
+        self._shared = Shared(service, limits, access_log, self.bodies, self.counters)
         self._connections: set[Connection] = set()
         self._refusals = 0
         self._accepting = trio.CancelScope()
@@ -132,8 +135,10 @@ class FastFront:
                 continue
             sock.setblocking(False)
             if len(self._connections) >= self._shared.limits.connections_max:
+                self.counters.refused += 1
                 self._refuse(sock, nursery)
             else:
+                self.counters.accepted += 1
                 with contextlib.suppress(OSError):  # reset already: its own task will see
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 connection = Connection(sock, str(address[0]), self._shared)
@@ -144,9 +149,11 @@ class FastFront:
                 await trio.lowlevel.checkpoint()
 
     async def _run(self, connection: Connection) -> None:
+        self.counters.connections += 1
         try:
             await connection.run()
         finally:
+            self.counters.connections -= 1
             self._connections.discard(connection)
 
     def _refuse(self, sock: socket.socket, nursery: trio.Nursery) -> None:
