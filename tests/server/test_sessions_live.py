@@ -117,6 +117,18 @@ async def test_5_8_last_event_id_resumes_right_after(tmp_path: Path) -> None:
             assert isinstance(answer, Response) and answer.status == 400
 
 
+@pytest.mark.parametrize("target", [LIVE, STREAM + "?a=b"])
+async def test_5_8_an_offset_is_checked_where_last_event_id_goes_first(
+    tmp_path: Path, target: str
+) -> None:
+    async with serving(tmp_path, config=SLOW) as client:
+        await append(client, *range(3))
+        asked = request("GET", f"{target}&offset=x", b"", {"Last-Event-ID": "00000002"})
+        answer = await client.service.handle(asked)
+        assert isinstance(answer, Response)
+        assert got(answer).error[1].startswith("offset: ")
+
+
 async def test_5_8_ids_of_control_events_resume_without_loss(tmp_path: Path) -> None:
     async with serving(tmp_path, config=SLOW) as client:
         await append(client, 0)

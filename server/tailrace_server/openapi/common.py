@@ -44,8 +44,8 @@ CURSOR: Final = Parameter(
 LAST_EVENT_ID: Final = Parameter(
     "header",
     headers.LAST_EVENT_ID,
-    "The offset of the last event seen: an event stream goes on behind it.",
-    {"anyOf": [OFFSET, {"enum": [parse.START, ""]}]},
+    "The offset of the last event seen: an event stream goes on behind it, whatever `offset` "
+    "says. All else ignores it.",
 )
 IF_NONE_MATCH: Final = Parameter(
     "header", headers.IF_NONE_MATCH, "Entity tags that the client has: 304 if one still holds."

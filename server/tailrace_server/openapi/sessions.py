@@ -8,6 +8,7 @@ from tailrace import limits
 from tailrace_server.openapi import common
 from tailrace_server.openapi.shape import (
     JSON_TYPE,
+    STRING,
     Answer,
     Body,
     Described,
@@ -41,7 +42,7 @@ _TYPES: Final = tuple(
         name,
         f"Only these types of events, {session_query.TYPES_MAX} at most; repeatable, or separated "
         "by commas.",
-        array({"type": "string", "minLength": 1}, minItems=1),
+        array(STRING, minItems=1),
     )
     for name in ("type", "type[]")
 )

@@ -202,7 +202,8 @@ def events_query(request: Request, query: Query) -> EventsQuery:
 
 def stream_query(request: Request, query: Query) -> EventsQuery:
     """GET of ``/events/stream``: only new events unless the client says where to start."""
-    start = parse.last_event(request) or parse.offset(query) or Position(None)
+    asked = parse.offset(query)
+    start = parse.last_event(request) or asked or Position(None)
     return EventsQuery(
         start=start,
         limit=None,

@@ -57,12 +57,12 @@ def attack(server: ServerProcess, folder: Path, *, seconds: int, seed: int | Non
     done = subprocess.run(
         [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG)),
-            *("run", f"{server.base_url}/openapi.json", "--header", f"Authorization: Bearer {KEY}"),
+            *("run", f"{server.base_url}/openapi.json"),
             *("--max-time", str(seconds), "--no-color", "--continue-on-failure"),
             *(("--seed", str(seed)) if seed is not None else ()),
         ],
         cwd=folder,
-        env=found | {"PYTHONPATH": f"{ROOT}{os.pathsep}{found['PYTHONPATH']}"},
+        env=found | {"ATTACK_KEY": KEY, "PYTHONPATH": f"{ROOT}{os.pathsep}{found['PYTHONPATH']}"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -46,6 +46,7 @@ def before_call(
         for name in PRODUCER:
             found.pop(name, None)
     if _claimed and case.operation.path.endswith(SETTLING) and isinstance(case.body, dict):
+        case.path_parameters["subscription"] = "w"
         found[headers.AUTHORIZATION] = f"Bearer {_claimed['token']}"
         case.body |= {name: _claimed[name] for name in ("wake_id", "generation")}
 
