@@ -72,21 +72,21 @@ def costs(result: Result, server: Server, units: int) -> dict[str, float]:
 
 
 class Growth:
-    """How far a server's own memory grew in a block, at its highest: ``mib``.
+    """How far a server's own memory grew since this was made, at its highest in the blocks.
 
-    Own is anonymous and shared memory. Pages of mapped files, which are the kernel's page
-    cache and not more memory, are in ``resident_mib`` only.
+    Own (``mib``) is anonymous and shared memory. Pages of mapped files, which are the kernel's
+    page cache and not more memory, are counted in ``resident_mib`` only.
     """
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch)
+        self._own_before = self._own()
+        self._resident_before = server.memory_mib("VmRSS")
         self.mib = self.resident_mib = 0.0
 
     def __enter__(self) -> Self:
-        self._before = self._own()
-        self._resident_before = self._server.memory_mib("VmRSS")
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
         self._thread.start()
         return self
 
@@ -104,6 +104,6 @@ class Growth:
 
     def _watch(self) -> None:
         while not self._stop.wait(_SAMPLE_S):
-            self.mib = max(self.mib, self._own() - self._before)
+            self.mib = max(self.mib, self._own() - self._own_before)
             resident = self._server.memory_mib("VmRSS") - self._resident_before
             self.resident_mib = max(self.resident_mib, resident)

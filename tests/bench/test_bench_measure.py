@@ -127,3 +127,45 @@ def test_row_source_counts_on_and_knows_what_is_newest(shape: Shape, steps: int)
     assert source.count() == sum(map(len, stored.values()))
     newest = {f"s{one.stream}": (one.ordinal, one.body) for one in source.newest()}
     assert newest == {name: (len(bodies) - 1, bodies[-1]) for name, bodies in stored.items()}
+
+
+def detailed(*values: float) -> Series:
+    rounds = (Measurement(100, 1.0, 0.5, details={"p99_ms": value}) for value in values)
+    return Series("job", "a", tuple(rounds))
+
+
+def test_a_bar_on_a_detail_may_be_an_upper_bound() -> None:
+    bar = Bar("p99", ("job", "a"), None, 25.0, detail="p99_ms", at_most=True)
+    (verdict,) = judge([bar], [detailed(10.0, 30.0, 20.0)])
+    assert (verdict.value, verdict.low, verdict.high) == (20.0, 10.0, 30.0)
+    assert verdict.passed
+    (verdict,) = judge([bar], [detailed(26.0)])
+    assert not verdict.passed
+    assert judge([bar], [series("job", "a", 100)]) == []
+
+
+@pytest.mark.parametrize(("rate", "passed"), [(100, False), (250, True), (1000, True)])
+def test_an_alternative_to_a_bar_is_as_good(rate: float, passed: bool) -> None:
+    who, other = ("job", "a"), ("job", "b")
+    bar = Bar("rate", who, None, 500.0, alternative=Bar("ratio", who, other, 2.5))
+    (verdict,) = judge([bar], [series("job", "a", rate), series("job", "b", 100)])
+    assert verdict.passed is passed
+    assert verdict.alternative is not None
+    assert verdict.alternative.value == rate / 100
+    (verdict,) = judge([bar], [series("job", "a", rate)])
+    assert verdict.passed is (rate >= 500)
+
+
+def test_a_case_that_gave_up_in_one_round_has_no_series() -> None:
+    calls: list[str] = []
+
+    def measure(case: Case) -> Measurement | None:
+        calls.append(case.system)
+        return None if case.system == "b" and len(calls) > 3 else Measurement(1, 1.0, 0.0)
+
+    def unused(_: Path, __: Budget) -> Measurement:
+        raise AssertionError
+
+    cases = [Case("job", name, unused) for name in "abc"]
+    result = run_rounds(cases, 3, measure, lambda _: None)
+    assert [one.system for one in result] == ["a", "c"]
