@@ -9,6 +9,7 @@ import threading
 from array import array
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,12 +74,8 @@ async def test_members_get_what_a_lone_reader_gets(tmp_path: Path) -> None:
             await server.append(
                 "a", *[{"n": number, "text": "é\u2028" * number}] * (number % 3 + 1)
             )
-            await eventually(
-                lambda number=number: all(  # type: ignore[misc]
-                    f.tail.raw.count(b"event: control") == number + 2 for f in followers
-                )
-            )
-            await alone.until(lambda t, n=number: len(t.events()) == 2 * n + 3)  # type: ignore[misc]
+            for tail in (alone, *(follower.tail for follower in followers)):
+                await batches(tail, number + 2)
         assert server.members == 40
         await server.append("a", "last", headers=CLOSE)
         for follower in followers:
@@ -90,6 +87,11 @@ async def test_members_get_what_a_lone_reader_gets(tmp_path: Path) -> None:
         assert server.readers == 0
         await server.together(0)
         await eventually(lambda: not server.client.service.context.bridge.subscribers)
+
+
+async def batches(tail: Tail, count: int) -> None:
+    """Until so many batches have come."""
+    await tail.until(lambda tail: tail.raw.count(b"event: control") == count)
 
 
 def without_cursor(tail: Tail) -> list[str]:
@@ -239,11 +241,15 @@ async def test_a_reused_descriptor_never_gets_what_was_for_another(tmp_path: Pat
                 check(path, start, follower)
                 checked += 1
         for path, start, follower in open_now:
-            await eventually(
-                lambda f=follower, p=path, s=start: len(f.records()) == counts[p] - s  # type: ignore[misc]
-            )
+            last = f'data: ["{path}", {counts[path] - 1}]'.encode()
+            if counts[path] > start:
+                await follower.tail.until(partial(holds, last))
             check(path, start, follower)
         assert checked > 500
+
+
+def holds(mark: bytes, tail: Tail) -> bool:
+    return mark in tail.raw
 
 
 class Held:
@@ -349,7 +355,8 @@ async def test_a_trim_at_the_tail_changes_nothing_for_members(tmp_path: Path) ->
         await server.together(5)
         for number in range(6):
             await server.append("a", number)
-            await eventually(lambda n=number: all(len(f.records()) == n + 1 for f in followers))  # type: ignore[misc]
+            for follower in followers:
+                await batches(follower.tail, number + 2)
             server.client.store.trim(StreamKey("flat", "a"), number + 1)
         assert all(f.records() == list(range(6)) for f in followers)
 
@@ -361,6 +368,8 @@ async def test_a_drain_ends_all_with_a_last_word(tmp_path: Path) -> None:
         followers = [await server.follow("a") for _ in range(5)]
         await server.together(5)
         await server.append("a", 1)
+        for follower in followers:
+            await batches(follower.tail, 2)
         await server.client.service.drain()
         for follower in followers:
             await follower.tail.end()
