@@ -33,6 +33,7 @@ tailrace.catalog
 tailrace.sorted_names
 tailrace.expiry
 tailrace.checkpoint
+tailrace.snapshot_files
 tailrace.reader
 tailrace.ticket
 tailrace.waiters
@@ -62,8 +63,10 @@ tailrace.plain_append
 tailrace.plan
 tailrace.decide_append
 tailrace.decide_create
+tailrace.decide_snapshot
 tailrace.decide
 tailrace.commit
+tailrace.snapshot
 tailrace.upkeep
 tailrace.core
 tailrace.store

@@ -343,7 +343,7 @@ def check_command(data_dir: Path) -> None:
     """
     with _explained(data_dir):
         report = tailrace.check(data_dir)
-    for damage in report.damages:
+    for damage in (*report.damages, *report.snapshot_damages):
         kind = "DAMAGED" if damage.acknowledged else "torn (never acknowledged)"
         stream = f", stream {damage.stream}" if damage.stream else ""
         click.echo(
@@ -354,10 +354,14 @@ def check_command(data_dir: Path) -> None:
         click.echo(f"will be made again: {message}")
     click.echo(
         f"{report.segments} segments, {report.batches} batches, {report.records} records, "
-        f"{report.bytes} bytes: {'ok' if report.ok else 'damaged'}"
+        f"{report.bytes} bytes, {report.snapshots} snapshots: "
+        f"{'ok' if report.ok else 'damaged'}"
     )
-    if not report.ok:
+    if not report.log_ok:
         click.echo(f"Keep what can be kept:  tailrace repair --data-dir {data_dir}", err=True)
+    elif not report.ok:
+        click.echo("Have damaged snapshots published again: they keep nothing else from being read")
+    if not report.ok:
         sys.exit(2)
 
 
