@@ -97,6 +97,8 @@ tailrace_server.protocol.bucket_name
 tailrace_server.protocol.stream_name
 tailrace_server.protocol.stream_request
 tailrace_server.protocol.stream_response
+tailrace_server.protocol.multipart
+tailrace_server.protocol.snapshot_message
 tailrace_server.protocol.views
 tailrace_server.protocol.subscription_error
 tailrace_server.protocol.subscription_glob
@@ -126,6 +128,10 @@ tailrace_server.streams
 tailrace_server.streams.address
 tailrace_server.streams.read
 tailrace_server.streams.write
+tailrace_server.snapshots
+tailrace_server.snapshots.publish
+tailrace_server.snapshots.read
+tailrace_server.snapshots.bootstrap
 tailrace_server.buckets
 tailrace_server.buckets.manage
 tailrace_server.buckets.retention

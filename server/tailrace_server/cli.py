@@ -203,6 +203,13 @@ def main() -> None:
     "to five times as much memory.",
 )
 @click.option(
+    "--max-snapshot-bytes",
+    type=_COUNT,
+    default=_SERVICE.snapshot_bytes_max,
+    show_default=True,
+    help="Largest snapshot of a stream; larger ones get 413. They go to disk as they come.",
+)
+@click.option(
     "--max-header-bytes",
     type=click.IntRange(min=256),
     default=_LIMITS.head_bytes_max,
@@ -288,6 +295,7 @@ def serve_command(**given: Any) -> None:
         sse_heartbeat_s=given["sse_heartbeat"],
         sse_lifetime_s=given["sse_lifetime"],
         body_bytes_max=given["max_body_bytes"],
+        snapshot_bytes_max=given["max_snapshot_bytes"],
         live_readers_max=given["max_live_readers"],
         drain_timeout_s=given["grace_period"],
         public_url=given["public_url"],

@@ -35,7 +35,7 @@ from tailrace_server.front import (
     live_length,
     no_room_for_body,
 )
-from tailrace_server.live import LiveResponse
+from tailrace_server.live import CutOff, LiveResponse
 from tailrace_server.protocol.message import Request, Response
 
 if TYPE_CHECKING:
@@ -272,11 +272,16 @@ class Connection:
             self._scope.deadline = inf
         body = self._body
         if body is not None and body.left:
+            if isinstance(response, LiveResponse):
+                response.close()
             return False
         close = not message.keep_alive or self._shared.draining
         close = close or (body is not None and not body.whole)
         if isinstance(response, LiveResponse):
-            sent, ended = await self._send_live(request, response, close, message.http_10)
+            try:
+                sent, ended = await self._send_live(request, response, close, message.http_10)
+            finally:
+                response.close()
             close = close or not ended or self._shared.draining
         else:
             sent = await self._send_response(
@@ -337,10 +342,13 @@ class Connection:
                 await trio.lowlevel.checkpoint()
             sent += len(data)
 
-        self._live = True
-        if self._half_closed:
+        self._live = not response.ends
+        if self._half_closed and self._live:
             self._abandon()
-        await response.run(send)
+        try:
+            await response.run(send)
+        except CutOff:
+            return sent, False
         self._live = False
         if chunked:
             await self._send(writer.LAST_CHUNK)
