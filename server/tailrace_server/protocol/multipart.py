@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from tailrace_server.protocol import headers
+
 ENTROPY_BYTES: Final = 24
 CONTENT_TYPE: Final = "multipart/mixed; boundary="
 
@@ -30,5 +32,5 @@ class Multipart:
     def head(self, content_type: str, *, first: bool = False) -> bytes:
         """What goes before the bytes of a part: the first one's delimiter begins the body."""
         delimiter = self._delimiter[2:] if first else self._delimiter
-        fields = f"\r\nContent-Type: {content_type}\r\n\r\n"
+        fields = f"\r\n{headers.CONTENT_TYPE}: {content_type}\r\n\r\n"
         return delimiter + fields.encode("latin-1")
