@@ -149,6 +149,7 @@ tailrace_server.openapi.paths
 tailrace_server.openapi.schemas
 tailrace_server.openapi.common
 tailrace_server.openapi.sessions
+tailrace_server.openapi.snapshots
 tailrace_server.openapi.streams
 tailrace_server.openapi.buckets
 tailrace_server.openapi.subscriptions

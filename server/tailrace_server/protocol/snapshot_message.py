@@ -17,7 +17,8 @@ from tailrace_server.protocol.message import HeaderList, Request, Response
 
 OFFSET_FIELD: Final = "snapshot offset"
 NO_SNAPSHOT: Final = "-1"
-_DIGEST: Final = re.compile(f"{re.escape(render.DIGEST_PREFIX)}([0-9a-f]{{{2 * DIGEST_BYTES}}})")
+DIGEST_PATTERN: Final = f"{re.escape(render.DIGEST_PREFIX)}[0-9a-f]{{{2 * DIGEST_BYTES}}}"
+_DIGEST: Final = re.compile(DIGEST_PATTERN)
 _NO_STORE: Final = (headers.CACHE_CONTROL, caching.NO_STORE)
 
 
@@ -36,13 +37,12 @@ def match(request: Request) -> bytes | None:
     value = request.header(headers.STREAM_SNAPSHOT_MATCH)
     if value is None:
         return None
-    found = _DIGEST.fullmatch(value)
-    if found is None:
+    if not _DIGEST.fullmatch(value):
         raise bad_request(
             headers.STREAM_SNAPSHOT_MATCH,
             f"{value[:80]!r} is no digest; send what {headers.STREAM_SNAPSHOT_DIGEST} said",
         )
-    return bytes.fromhex(found[1])
+    return bytes.fromhex(value.removeprefix(render.DIGEST_PREFIX))
 
 
 def larger_than(limit: int) -> RequestError:

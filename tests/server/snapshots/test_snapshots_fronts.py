@@ -8,7 +8,10 @@ import pytest
 import trio
 
 from tailrace_server.live import CutOff, LiveResponse
+from tailrace_server.protocol.message import Request, Response
+from tests.server.corpus import runner
 from tests.server.corpus import snapshots_api as corpus
+from tests.server.corpus.runner import Comparable, error_type
 from tests.server.corpus.sessions_api import Case
 from tests.server.front_support import (
     FRONTS,
@@ -19,10 +22,9 @@ from tests.server.front_support import (
     running,
 )
 from tests.server.snapshots.test_multipart import parts
-from tests.server.streams.test_streams_fronts import run_corpus
-from tests.server.test_front_corpus import Answers, error_type
 
 both = pytest.mark.parametrize("kind", FRONTS)
+Answers = dict[str, dict[str, Comparable]]
 CASES = [*corpus.CASES, corpus.BOOTSTRAP]
 BOUNDARY = re.compile(r"boundary=\w+")
 
@@ -30,8 +32,7 @@ BOUNDARY = re.compile(r"boundary=\w+")
 @pytest.fixture(scope="module")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Answers:
     return {
-        kind: trio.run(run_corpus, kind, tmp_path_factory.mktemp(kind) / "data", CASES)
-        for kind in FRONTS
+        kind: runner.run(kind, tmp_path_factory.mktemp(kind) / "data", CASES) for kind in FRONTS
     }
 
 
@@ -107,7 +108,7 @@ async def ask(kind: str, finite: Finite, sent: bytes, method: str = "GET") -> An
     answer = None
     async with running(kind) as front:
 
-        async def handle(_request: object) -> LiveResponse:
+        async def handle(request: Request) -> Response | LiveResponse:
             return finite.response()
 
         front.service.handle = handle  # type: ignore[method-assign]
@@ -160,7 +161,7 @@ async def test_a_client_that_sends_no_more_still_gets_all_of_it(kind: str) -> No
     finite.gate = trio.Event()
     async with running(kind) as front:
 
-        async def handle(_request: object) -> LiveResponse:
+        async def handle(request: Request) -> Response | LiveResponse:
             return finite.response()
 
         front.service.handle = handle  # type: ignore[method-assign]
@@ -180,7 +181,7 @@ async def test_it_is_let_go_of_when_its_client_leaves(kind: str) -> None:
     finite = Finite([b"x" * 65536] * 400, None)
     async with running(kind, receive_buffer=4096) as front:
 
-        async def handle(_request: object) -> LiveResponse:
+        async def handle(request: Request) -> Response | LiveResponse:
             return finite.response()
 
         front.service.handle = handle  # type: ignore[method-assign]
