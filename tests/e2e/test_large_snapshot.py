@@ -106,13 +106,13 @@ def test_one_byte_more_is_too_large(front: str, announced: bool, tmp_path: Path)
             assert (answer.status, answer.read()) == (201, b"")
         at = "/ds/demo/a/snapshot/00000001"
         for extra, status in ((1, 413), (0, 204)):
-            sent = [PIECE] * 4 + [b"x"] * extra
+            pieces = [PIECE] * 4 + [b"x"] * extra
             field = (
                 {"Content-Length": str(limit + extra)}
                 if announced
                 else {"Transfer-Encoding": "chunked"}
             )
-            answer = ask(connection, "PUT", at, iter(sent), field, chunked=not announced)
+            answer = ask(connection, "PUT", at, iter(pieces), field, chunked=not announced)
             assert answer.status == status
             answer.read()
             connection.close()
