@@ -33,6 +33,7 @@ tailrace.catalog
 tailrace.sorted_names
 tailrace.expiry
 tailrace.checkpoint
+tailrace.snapshot_files
 tailrace.reader
 tailrace.ticket
 tailrace.waiters
@@ -62,8 +63,10 @@ tailrace.plain_append
 tailrace.plan
 tailrace.decide_append
 tailrace.decide_create
+tailrace.decide_snapshot
 tailrace.decide
 tailrace.commit
+tailrace.snapshot
 tailrace.upkeep
 tailrace.core
 tailrace.store
@@ -94,6 +97,8 @@ tailrace_server.protocol.bucket_name
 tailrace_server.protocol.stream_name
 tailrace_server.protocol.stream_request
 tailrace_server.protocol.stream_response
+tailrace_server.protocol.multipart
+tailrace_server.protocol.snapshot_message
 tailrace_server.protocol.views
 tailrace_server.protocol.subscription_error
 tailrace_server.protocol.subscription_glob
@@ -128,6 +133,10 @@ tailrace_server.streams
 tailrace_server.streams.address
 tailrace_server.streams.read
 tailrace_server.streams.write
+tailrace_server.snapshots
+tailrace_server.snapshots.publish
+tailrace_server.snapshots.read
+tailrace_server.snapshots.bootstrap
 tailrace_server.buckets
 tailrace_server.buckets.manage
 tailrace_server.buckets.retention
@@ -145,6 +154,7 @@ tailrace_server.openapi.paths
 tailrace_server.openapi.schemas
 tailrace_server.openapi.common
 tailrace_server.openapi.sessions
+tailrace_server.openapi.snapshots
 tailrace_server.openapi.streams
 tailrace_server.openapi.buckets
 tailrace_server.openapi.subscriptions

@@ -38,6 +38,7 @@ from tailrace.operation import (
     Producer,
     Records,
     SetMetadata,
+    Snapshot,
     Stamp,
     StreamKey,
     StreamOptions,
@@ -53,10 +54,12 @@ from tailrace.outcome import (
     Outcome,
     Reason,
     Rejection,
+    SnapshotStored,
     Updated,
 )
 from tailrace.reader import ReadPieces, ReadResult
 from tailrace.repair import RepairReport, repair
+from tailrace.snapshot import SnapshotReader, SnapshotWriter
 from tailrace.store import Store
 from tailrace.ticket import Group, Ticket
 from tailrace.views import BucketInfo, Head, Hit, SearchResult, StreamPage
@@ -99,6 +102,10 @@ __all__ = [
     "RepairReport",
     "SearchResult",
     "SetMetadata",
+    "Snapshot",
+    "SnapshotReader",
+    "SnapshotStored",
+    "SnapshotWriter",
     "Stamp",
     "Store",
     "StoreClosed",

@@ -51,6 +51,7 @@ class Kind(enum.IntEnum):
     SEAL = 10  # the last batch of a segment that is full
     EXPIRE = 11
     LOST = 12  # stands where `tailrace repair` gave up a damaged batch; holds what was there
+    SNAPSHOT = 13
 
 
 class Flag:

@@ -9,11 +9,11 @@ and installs in one.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tailrace.batch import Batch, Flag, Kind
-from tailrace.fields import BadFields, Fields, Tag, to_int, to_text
-from tailrace.operation import Producer, StreamKey
+from tailrace.fields import BadFields, Fields, Tag, Value, to_int, to_text
+from tailrace.operation import Producer, Snapshot, StreamKey
 from tailrace.producer import ProducerState
 from tailrace.stream import NO_PRODUCERS, StreamConfig, StreamState, is_json_type
 
@@ -40,6 +40,14 @@ class Change(NamedTuple):
 
 
 NO_CHANGE = Change()
+# In the order of the fields of Snapshot.
+_SNAPSHOT_TAGS: Final = (
+    Tag.SNAPSHOT_ORDINAL,
+    Tag.SNAPSHOT_DIGEST,
+    Tag.SNAPSHOT_BYTES,
+    Tag.SNAPSHOT_TYPE,
+    Tag.SNAPSHOT_FILE,
+)
 
 
 class BadBatch(ValueError):
@@ -144,6 +152,7 @@ def _append(state: StreamState, batch: Batch) -> StreamState:
         state.forks,
         state.deleted,
         state.detached,
+        state.snapshot,
     )
 
 
@@ -182,6 +191,7 @@ def _create(catalog: Catalog, batch: Batch) -> Change:
         0,
         False,
         False,
+        None,
     )
     states[batch.stream_id] = _append(empty, batch)
     names = (*gone.names, (key, batch.stream_id))
@@ -241,7 +251,8 @@ def _leave(catalog: Catalog, state: StreamState, keep_name: bool) -> Change:
 def _release(catalog: Catalog, state: StreamState, keep_name: bool) -> Change:
     """Take a stream away, or hide it while forks need it; then its sources, up the chain."""
     if state.forks > 0:
-        return Change((state._replace(deleted=True, detached=not keep_name),))
+        # Forks need its records; nobody can ask for its snapshot any more.
+        return Change((state._replace(deleted=True, detached=not keep_name, snapshot=None),))
     removed = [state.config.stream_id]
     source_id = state.config.source_id
     while source_id is not None:
@@ -270,6 +281,40 @@ def _trim(catalog: Catalog, batch: Batch) -> Change:
     if not state.start <= start <= state.tail:
         raise BadBatch(f"retained start {start} is not from {state.start} to {state.tail}")
     return Change((state._replace(start=start),))
+
+
+def _snapshot(catalog: Catalog, batch: Batch) -> Change:
+    snapshot = snapshot_from_fields(batch.field_items())
+    state = _stream(catalog, batch)
+    oldest = state.start if state.snapshot is None else state.snapshot.ordinal + 1
+    if not oldest <= snapshot.ordinal <= state.tail:
+        raise BadBatch(f"snapshot at {snapshot.ordinal} is not from {oldest} to {state.tail}")
+    last_touch_ms = max(state.last_touch_ms, batch.created_at_ms)
+    return Change((state._replace(snapshot=snapshot, last_touch_ms=last_touch_ms),))
+
+
+def snapshot_fields(snapshot: Snapshot | None) -> list[tuple[Tag, Value | None]]:
+    """The fields that :func:`snapshot_from_fields` reads; of None: no field at all."""
+    values = (None,) * len(_SNAPSHOT_TAGS) if snapshot is None else snapshot
+    return list(zip(_SNAPSHOT_TAGS, values, strict=True))
+
+
+def snapshot_from_fields(fields: Fields) -> Snapshot:
+    """The snapshot that a SNAPSHOT batch, or a stream's entry of a checkpoint, carries."""
+    ordinal, digest, length, content_type, file = (fields[tag] for tag in _SNAPSHOT_TAGS)
+    return Snapshot(to_int(ordinal), digest, to_int(length), to_text(content_type), to_int(file))
+
+
+def snapshots_released(catalog: Catalog, change: Change) -> set[int]:
+    """The files of snapshots that ``change``, not yet installed, takes from ``catalog``."""
+    after = {state.config.stream_id: state.snapshot for state in change.streams}
+    released = set()
+    for stream_id in (*after, *change.removed):
+        before = catalog.streams.get(stream_id)
+        if before is not None and before.snapshot not in (None, after.get(stream_id)):
+            assert before.snapshot is not None
+            released.add(before.snapshot.file)
+    return released
 
 
 def _create_bucket(catalog: Catalog, batch: Batch) -> Change:
@@ -302,4 +347,5 @@ _APPLY = {
     Kind.MARK: _nothing,
     Kind.SEAL: _nothing,
     Kind.LOST: _nothing,
+    Kind.SNAPSHOT: _snapshot,
 }

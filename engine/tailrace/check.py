@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from tailrace import filenames
-from tailrace.batch import HEADER, HEADER_BYTES, Kind
-from tailrace.catalog import Catalog
+from tailrace.batch import HEADER, HEADER_BYTES, Kind, decode_batch
+from tailrace.catalog import BadBatch, Catalog, apply
 from tailrace.checkpoint import BadCheckpoint, decode_checkpoint
 from tailrace.errors import Corrupted
 from tailrace.limits import SEGMENT_HEADER_BYTES
@@ -17,7 +17,10 @@ from tailrace.manifest import Manifest, read_manifest
 from tailrace.native import BatchRef
 from tailrace.offset_index import BadIndex, MappedIndex
 from tailrace.segment import Segment, open_segment
+from tailrace.snapshot import SnapshotReader
+from tailrace.snapshot_files import open_file
 from tailrace.storage import OsStorage, Storage, read_file
+from tailrace.views import head_of
 
 
 class Damage(NamedTuple):
@@ -37,18 +40,29 @@ class Damage(NamedTuple):
 
 @dataclass
 class CheckReport:
-    """What a check saw. Derived files that are damaged are made again by the next start."""
+    """What a check saw. Derived files that are damaged are made again by the next start.
+
+    Visible snapshots are looked at only if the log is whole: else it does not say which they are.
+    ``snapshot_damages`` keep no store from opening; who has such a snapshot can store it again.
+    """
 
     segments: int = 0
     batches: int = 0
     records: int = 0
     bytes: int = 0
+    snapshots: int = 0
     damages: list[Damage] = field(default_factory=list)
+    snapshot_damages: list[Damage] = field(default_factory=list)
     derived_damages: list[str] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
         """Nothing that was acknowledged is damaged."""
+        return self.log_ok and not self.snapshot_damages
+
+    @property
+    def log_ok(self) -> bool:
+        """The same of the log alone."""
         return not any(damage.acknowledged for damage in self.damages)
 
 
@@ -99,15 +113,17 @@ def read_existing_manifest(storage: Storage) -> Manifest:
 def check_storage(storage: Storage) -> CheckReport:
     manifest = read_existing_manifest(storage)
     report = CheckReport()
-    catalog = _check_checkpoints(storage, manifest, report)
+    catalog, checkpoint = _check_checkpoints(storage, manifest, report)
+    replay = _Replay(catalog, checkpoint)
     known_durable = max(manifest.checkpoints, default=0)
     suspects: list[Damage] = []
     for number in manifest.segments:
         segment = _open(storage, manifest, number, report)
         if segment is None:
+            replay.broken = True
             continue
         try:
-            found, watermark = _check_segment(segment, catalog, report)
+            found, watermark = _check_segment(segment, replay, report)
             known_durable = max(known_durable, watermark)
             suspects.extend(found)
             _check_index(storage, number, report)
@@ -117,6 +133,8 @@ def check_storage(storage: Storage) -> CheckReport:
         acknowledged = damage.position < known_durable
         if acknowledged or damage.length:
             report.damages.append(damage._replace(acknowledged=acknowledged))
+    if not replay.broken and report.log_ok:
+        _check_snapshots(storage, catalog, report)
     return report
 
 
@@ -153,15 +171,44 @@ def _open(storage: Storage, manifest: Manifest, number: int, report: CheckReport
     return segment
 
 
+class _Replay:
+    """The catalog, moved on from its checkpoint by every batch that is still whole.
+
+    ``broken``: one did not fit, or stands behind a gap, so that this may not be the catalog
+    that a start comes to.
+    """
+
+    def __init__(self, catalog: Catalog, checkpoint: int) -> None:
+        self.catalog = catalog
+        self._checkpoint = checkpoint
+        self._ended = False
+        self.broken = False
+
+    def gap(self) -> None:
+        self._ended = True
+
+    def batch(self, segment: Segment, ref: BatchRef) -> None:
+        if segment.base_position + ref.offset < self._checkpoint:
+            return
+        self.broken = self.broken or self._ended
+        batch = decode_batch(segment.data[ref.offset : ref.offset + ref.length])
+        try:
+            self.catalog.install(apply(self.catalog, batch))
+        except BadBatch:
+            self.broken = True
+
+
 def _check_segment(
-    segment: Segment, catalog: Catalog, report: CheckReport
+    segment: Segment, replay: _Replay, report: CheckReport
 ) -> tuple[list[Damage], int]:
     gaps: list[Damage] = []
     watermark = 0
     for item in walk(segment):
         if isinstance(item, Gap):
-            gaps.append(_damage(segment, item, catalog))
+            replay.gap()
+            gaps.append(_damage(segment, item, replay.catalog))
             continue
+        replay.batch(segment, item)
         watermark = max(watermark, item.watermark)
         report.batches += 1
         report.records += item.record_count
@@ -187,14 +234,16 @@ def _damage(segment: Segment, gap: Gap, catalog: Catalog) -> Damage:
     )
 
 
-def _check_checkpoints(storage: Storage, manifest: Manifest, report: CheckReport) -> Catalog:
-    """The newest catalog that can be read, to name streams with."""
-    newest: Catalog | None = None
+def _check_checkpoints(
+    storage: Storage, manifest: Manifest, report: CheckReport
+) -> tuple[Catalog, int]:
+    """The newest catalog that can be read, and the log position it is of."""
+    newest: tuple[Catalog, int] | None = None
     for position in manifest.checkpoints:
         name = filenames.checkpoint(position)
         try:
             catalog = decode_checkpoint(read_file(storage, name), position)
-            newest = newest or catalog
+            newest = newest or (catalog, position)
         except (BadCheckpoint, FileNotFoundError) as error:
             report.derived_damages.append(f"{name}: {error}")
     if newest is None and not manifest.has_whole_log:
@@ -202,7 +251,27 @@ def _check_checkpoints(storage: Storage, manifest: Manifest, report: CheckReport
         report.damages.append(
             Damage(name, 0, 0, None, True, "no checkpoint can be read, and it cannot be made again")
         )
-    return newest or Catalog()
+    return newest or (Catalog(), 0)
+
+
+def _check_snapshots(storage: Storage, catalog: Catalog, report: CheckReport) -> None:
+    """Read every visible snapshot and compare its digest."""
+    for state in catalog.streams.values():
+        snapshot = state.snapshot
+        if snapshot is None:
+            continue
+        report.snapshots += 1
+        try:
+            with SnapshotReader(
+                open_file(storage, state.config.key, snapshot), head_of(state), snapshot
+            ) as reader:
+                while reader.read():
+                    pass
+        except (Corrupted, FileNotFoundError) as error:
+            message = str(error) if isinstance(error, Corrupted) else "the file is missing"
+            name, stream = filenames.snapshot(snapshot.file), str(state.config.key)
+            damage = Damage(name, 0, snapshot.length, stream, True, message)
+            report.snapshot_damages.append(damage)
 
 
 def _check_index(storage: Storage, number: int, report: CheckReport) -> None:

@@ -18,7 +18,7 @@ from typing import Final
 
 from immutables import Map
 
-from tailrace.catalog import BucketState, Catalog
+from tailrace.catalog import BucketState, Catalog, snapshot_fields, snapshot_from_fields
 from tailrace.fields import BadFields, Tag, decode_fields, encode_fields, to_int, to_text
 from tailrace.native import crc32c
 from tailrace.operation import Producer, StreamKey
@@ -144,6 +144,7 @@ def _encode_stream(state: StreamState) -> bytes:
             (Tag.STREAM_SEQ, state.stream_seq),
             (Tag.START, state.start),
             (Tag.EXPIRY_INHERITED, b"" if config.expiry_inherited else None),
+            *snapshot_fields(state.snapshot),
             (Tag.STREAM_ID, config.stream_id),
             (Tag.CREATED_AT_MS, config.created_at_ms),
             (Tag.TAIL, state.tail),
@@ -217,4 +218,5 @@ def _decode_stream(fields: dict[Tag, bytes], producers: list[bytes]) -> StreamSt
         forks=integer(Tag.FORKS) or 0,
         deleted=deleted is not None,
         detached=deleted == _DETACHED,
+        snapshot=snapshot_from_fields(fields) if Tag.SNAPSHOT_ORDINAL in fields else None,
     )

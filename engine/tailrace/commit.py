@@ -162,6 +162,13 @@ class Committer:
             with self.commit_lock:
                 self.commit()
 
+    def check_writable(self) -> None:
+        """Raise what keeps anything from being written now, if something does."""
+        with self._lock:
+            refusal = self._unwritable()
+        if refusal is not None:
+            raise refusal
+
     def perform(self, operation: Operation, partial: Partial | None) -> Ticket:
         """Hand one operation over and, unless somebody is at it, commit."""
         validate.operation(operation)

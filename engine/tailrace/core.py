@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from tailrace import filenames, limits
 from tailrace.batch import Batch, Kind
-from tailrace.catalog import Change
+from tailrace.catalog import Change, snapshots_released
 from tailrace.commit import Committer, Publish
 from tailrace.errors import TailraceError
 from tailrace.expiry import Expiry
@@ -16,6 +16,7 @@ from tailrace.options import Options
 from tailrace.reader import Reader
 from tailrace.recovery import recover
 from tailrace.search.index import SearchIndex
+from tailrace.snapshot_files import SnapshotFiles
 from tailrace.sorted_names import SortedNames
 from tailrace.storage import Storage
 from tailrace.ticket import Group
@@ -37,6 +38,7 @@ class Core:
         self.expiry = Expiry(self.durable.streams)
         self.waiters = Waiters()
         self.reader = Reader(self.log, self.durable)
+        self.snapshots = SnapshotFiles(storage, self.durable)
         batch_bytes_max = min(
             limits.BATCH_BYTES_MAX,
             self.log.segment_bytes - limits.SEGMENT_HEADER_BYTES - limits.SEAL_BYTES,
@@ -72,6 +74,7 @@ class Core:
             checkpoint_every_bytes=options.checkpoint_every_bytes,
             sweep_s=options.expiry_sweep_s,
             extra=self.indexer.upkeep,
+            free_space=self.snapshots.remove_released,
         )
         self.indexer.reconcile()
         self.committer.start()
@@ -91,6 +94,7 @@ class Core:
                 self.upkeep.run_once()
                 self.upkeep.checkpoint()
                 self.indexer.close()
+                self.snapshots.remove_released()
             else:
                 self.indexer.index.abandon()
         except (OSError, TailraceError):
@@ -110,9 +114,10 @@ class Core:
                 continue
             if batch.ends:
                 note(batch.stream_id, batch.base_ordinal, len(batch.ends), entry.position)
-            durable.install(change)
-            changed.add(batch.stream_id)
-            if batch.kind != Kind.APPEND:
+            if batch.kind == Kind.APPEND:
+                durable.install(change)
+                changed.add(batch.stream_id)
+            else:
                 self._publish_rare(batch, change, changed)
         changed.discard(0)
         self.upkeep.poke(publish.end)
@@ -120,6 +125,12 @@ class Core:
         return changed
 
     def _publish_rare(self, batch: Batch, change: Change, changed: set[int]) -> None:
+        released = snapshots_released(self.durable, change)
+        self.durable.install(change)
+        changed.add(batch.stream_id)
+        if released:  # not before: a reader that finds no file looks whether the state changed
+            self.snapshots.release(released)
+            self.upkeep.request()
         self.names.install(change)
         for stream_id in change.removed:
             changed.add(stream_id)

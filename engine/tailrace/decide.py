@@ -10,6 +10,7 @@ from tailrace.batch import Kind
 from tailrace.catalog import Catalog
 from tailrace.decide_append import decide_append
 from tailrace.decide_create import decide_create
+from tailrace.decide_snapshot import decide_snapshot
 from tailrace.fields import Tag, encode_fields
 from tailrace.offset import encode_offset
 from tailrace.operation import (
@@ -20,6 +21,7 @@ from tailrace.operation import (
     DeleteBucket,
     Expire,
     Operation,
+    PutSnapshot,
     SetMetadata,
     Touch,
     Trim,
@@ -45,6 +47,8 @@ def decide(catalog: Catalog, operation: Operation, context: Context) -> Decision
         return _set_metadata(catalog, operation, context)
     if isinstance(operation, Trim):
         return _trim(catalog, operation, context)
+    if isinstance(operation, PutSnapshot):
+        return decide_snapshot(catalog, operation, context)
     if isinstance(operation, CreateBucket):
         return _create_bucket(catalog, operation, context)
     return _delete_bucket(catalog, operation, context)
@@ -126,6 +130,16 @@ def _trim(catalog: Catalog, operation: Trim, context: Context) -> Decision:
             "retention never goes backwards",
             tail=state.tail,
             closed=state.closed,
+        )
+    snapshot = state.snapshot
+    if snapshot is not None and operation.ordinal > snapshot.ordinal:
+        return Rejection(
+            Reason.TRIM_BEYOND_SNAPSHOT,
+            f"retention to {encode_offset(operation.ordinal)} is newer than the visible snapshot, "
+            f"at {encode_offset(snapshot.ordinal)}: what is between the two would be in neither",
+            tail=state.tail,
+            closed=state.closed,
+            snapshot=snapshot,
         )
     outcome = Updated(state.config.stream_id, state.tail)
     if operation.ordinal == state.start:

@@ -33,6 +33,11 @@ class Tag(enum.IntEnum):
     STREAM_SEQ = 12
     START = 13
     EXPIRY_INHERITED = 14
+    SNAPSHOT_ORDINAL = 15
+    SNAPSHOT_DIGEST = 16
+    SNAPSHOT_BYTES = 17
+    SNAPSHOT_TYPE = 18
+    SNAPSHOT_FILE = 19
     # Only in checkpoints.
     STREAM_ID = 32
     CREATED_AT_MS = 33

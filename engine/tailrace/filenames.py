@@ -9,10 +9,12 @@ MANIFEST: Final = "MANIFEST"
 LOG_DIRECTORY: Final = "log"
 SEARCH_DIRECTORY: Final = "search"
 DAMAGED_DIRECTORY: Final = "damaged"
+SNAPSHOT_DIRECTORY: Final = "snapshots"
 TEMPORARY_SUFFIX: Final = ".tmp"
 
 _SEGMENT: Final = re.compile(r"([0-9a-f]{16})\.segment")
 _INDEX: Final = re.compile(r"([0-9a-f]{16})\.index")
+_SNAPSHOT: Final = re.compile(r"([0-9a-f]{16})\.snapshot")
 _CHECKPOINT: Final = re.compile(r"checkpoint-([0-9a-f]{16})")
 
 
@@ -29,6 +31,10 @@ def index(number: int) -> str:
     return f"{LOG_DIRECTORY}/{index_name(number)}"
 
 
+def snapshot(file: int) -> str:
+    return f"{SNAPSHOT_DIRECTORY}/{file:016x}.snapshot"
+
+
 def checkpoint(position: int) -> str:
     return f"checkpoint-{position:016x}"
 
@@ -41,6 +47,11 @@ def segment_number(name: str) -> int | None:
 
 def index_number(name: str) -> int | None:
     match = _INDEX.fullmatch(name)
+    return None if match is None else int(match[1], 16)
+
+
+def snapshot_file(name: str) -> int | None:
+    match = _SNAPSHOT.fullmatch(name)
     return None if match is None else int(match[1], 16)
 
 

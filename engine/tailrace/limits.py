@@ -26,6 +26,13 @@ TTL_MS_MAX: Final = 100 * 365 * 24 * 3600 * 1000
 PRODUCERS_PER_STREAM_MAX: Final = 100_000
 FORK_DEPTH_MAX: Final = 64
 
+# Snapshots.
+DIGEST_BYTES: Final = 32  # SHA-256
+FILE_MAX: Final = 2**64 - 1
+SNAPSHOT_BYTES_MAX_DEFAULT: Final = 128 * MIB
+SNAPSHOT_SYNC_BYTES: Final = 8 * MIB  # never more of a snapshot unsynced: see SnapshotWriter
+SNAPSHOT_READ_BYTES: Final = 256 * KIB
+
 # Log.
 BATCH_ALIGNMENT_BYTES: Final = 8
 BATCH_RECORDS_MAX: Final = 1_000_000

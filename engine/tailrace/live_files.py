@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from tailrace import filenames
-from tailrace.manifest import Manifest, write_manifest
+from tailrace.manifest import FORMAT, Manifest, write_manifest
 from tailrace.segment import create_segment
 from tailrace.storage import Storage
 
@@ -26,9 +26,15 @@ class LiveFiles:
 
     def _replace(self, segments: tuple[int, ...], checkpoints: tuple[int, ...]) -> None:
         old = self.manifest
-        manifest = Manifest(old.format, old.store_id, old.segment_bytes, segments, checkpoints)
+        manifest = Manifest(FORMAT, old.store_id, old.segment_bytes, segments, checkpoints)
         write_manifest(self._storage, manifest)
         self.manifest = manifest
+
+    def upgrade(self) -> None:
+        """Have a store of an older format say that it has this one: older versions refuse it."""
+        with self._lock:
+            if self.manifest.format != FORMAT:
+                self._replace(self.manifest.segments, self.manifest.checkpoints)
 
     def ensure_segment(self, number: int) -> None:
         """Make segment ``number`` exist and count."""

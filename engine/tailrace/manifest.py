@@ -15,7 +15,9 @@ from tailrace.errors import Corrupted, UnsupportedFormat
 from tailrace.native import crc32c
 from tailrace.storage import Storage, read_file, replace_file
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""What is written. Format 1 is the same without snapshots."""
+_READABLE: Final = frozenset({1, FORMAT})
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -53,9 +55,10 @@ def decode_manifest(data: bytes) -> Manifest:
         raise Corrupted("manifest is damaged", file=filenames.MANIFEST, position=0)
     try:
         version = msgspec.json.decode(line, type=_FormatOnly).format
-        if version != FORMAT:
+        if version not in _READABLE:
             raise UnsupportedFormat(
-                f"data directory has format {version}; this version of tailrace reads {FORMAT}"
+                f"data directory has format {version}; this version of tailrace reads at most "
+                f"{FORMAT}"
             )
         return msgspec.json.decode(line, type=Manifest)
     except msgspec.MsgspecError as error:

@@ -42,6 +42,19 @@ class ForkPoint(NamedTuple):
     sub_offset: int = 0
 
 
+class Snapshot(NamedTuple):
+    """An application's own folding of a stream's records before ``ordinal``.
+
+    ``digest`` is the SHA-256 of its ``length`` bytes; ``file`` says which file holds them.
+    """
+
+    ordinal: int
+    digest: bytes
+    length: int
+    content_type: str
+    file: int
+
+
 Stamp = Callable[[int, int], Sequence[bytes]]
 """``(base ordinal, created_at_ms) -> records``.
 
@@ -141,13 +154,35 @@ class SetMetadata:
 class Trim:
     """Drop the records before ``ordinal``; the ordinals of what is left never change.
 
-    Rejected if that is before what is still kept, or beyond the tail.
+    Rejected if that is before what is still kept, beyond the tail, or beyond the visible
+    snapshot: nobody could fold what was between the two any more.
     """
 
     key: StreamKey
     ordinal: int
 
 
+@dataclass(frozen=True, slots=True)
+class PutSnapshot:
+    """Make a snapshot, whose file is durable already, the visible one of its stream.
+
+    ``match`` is compare-and-set: the digest that the visible snapshot must have.
+    """
+
+    key: StreamKey
+    snapshot: Snapshot
+    match: bytes | None = None
+
+
 Operation = (
-    CreateBucket | DeleteBucket | Create | Append | Delete | Expire | Touch | SetMetadata | Trim
+    CreateBucket
+    | DeleteBucket
+    | Create
+    | Append
+    | Delete
+    | Expire
+    | Touch
+    | SetMetadata
+    | Trim
+    | PutSnapshot
 )

@@ -10,6 +10,8 @@ import enum
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tailrace.operation import Snapshot
+
 
 class Reason(enum.Enum):
     """Why an operation was rejected."""
@@ -38,6 +40,12 @@ class Reason(enum.Enum):
     TRIMMED = "trimmed"  # the ordinal is before the retained start
     TRIM_BACKWARDS = "trim_backwards"  # what is before that was dropped already
     TRIM_BEYOND_TAIL = "trim_beyond_tail"
+    TRIM_BEYOND_SNAPSHOT = "trim_beyond_snapshot"
+    SNAPSHOT_NOT_FOUND = "snapshot_not_found"
+    SNAPSHOT_BEYOND_TAIL = "snapshot_beyond_tail"
+    SNAPSHOT_STALE = "snapshot_stale"  # a newer one is visible
+    SNAPSHOT_CONFLICT = "snapshot_conflict"  # another one is visible at the same ordinal
+    SNAPSHOT_MISMATCH = "snapshot_mismatch"  # not the one that the caller expected to replace
     TOO_LARGE = "too_large"
 
 
@@ -47,7 +55,8 @@ class Rejection:
 
     ``tail`` is the stream's tail ordinal where a stream was found; ``closed`` whether that
     stream is closed. ``producer_epoch`` is the current epoch of a fenced producer,
-    ``producer_expected_seq`` what a producer with a gap should have sent.
+    ``producer_expected_seq`` what a producer with a gap should have sent. ``snapshot`` is the
+    visible one where that is in the way.
     """
 
     reason: Reason
@@ -57,6 +66,7 @@ class Rejection:
     producer_epoch: int | None = None
     producer_expected_seq: int | None = None
     producer_received_seq: int | None = None
+    snapshot: Snapshot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,4 +122,14 @@ class Updated:
     tail: int
 
 
-Outcome = BucketDone | Created | Appended | Deleted | Updated | Rejection
+@dataclass(frozen=True, slots=True)
+class SnapshotStored:
+    """``snapshot`` is the visible one; ``existed`` if the very same was before."""
+
+    stream_id: int
+    tail: int
+    snapshot: Snapshot
+    existed: bool
+
+
+Outcome = BucketDone | Created | Appended | Deleted | Updated | SnapshotStored | Rejection

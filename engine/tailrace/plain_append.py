@@ -74,7 +74,7 @@ def plain_append(
     after = StreamState(
         config, tail + 1, state.start, False, created_at_ms, state.last_touch_ms,
         state.stream_seq, state.producers, None, state.metadata, state.forks, False,
-        state.detached,
+        state.detached, state.snapshot,
     )  # fmt: skip
     return PlainAppend(
         length,

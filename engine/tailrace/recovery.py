@@ -28,6 +28,7 @@ from tailrace.manifest import FORMAT, Manifest, read_manifest
 from tailrace.native import View
 from tailrace.offset_index import BadIndex, MappedIndex, MemoryIndex
 from tailrace.segment import Segment
+from tailrace.snapshot_files import remove_strays
 from tailrace.storage import Storage, read_file, write_zeros
 
 _logger = logging.getLogger("tailrace")
@@ -49,6 +50,7 @@ def recover(storage: Storage, segment_bytes: int) -> Recovered:
     Raises Corrupted, UnsupportedFormat or OSError. The caller has locked the directory.
     """
     storage.make_directory(filenames.LOG_DIRECTORY)
+    storage.make_directory(filenames.SNAPSHOT_DIRECTORY)
     # A killed process leaves renames and writes that the system knows but the disk may not.
     # What is built on from here on must not vanish in a power failure: see also _replay.
     storage.sync_directory("")
@@ -66,6 +68,8 @@ def recover(storage: Storage, segment_bytes: int) -> Recovered:
         if number < log.segment_at(position):
             log.segments[number].close()
     _fill_extents(log, catalog)
+    live.upgrade()
+    remove_strays(storage, catalog)
     return Recovered(live, log, catalog, position, checkpoint)
 
 

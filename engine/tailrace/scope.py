@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from tailrace.catalog import Catalog
 from tailrace.limits import ORDINAL_MAX
 from tailrace.operation import StreamKey
-from tailrace.search.index import ScopeItem
+from tailrace.search.collector import ScopeItem, SearchHits
 from tailrace.stream import StreamState, is_expired
+from tailrace.views import Hit, SearchResult
 
 
 class Scope:
@@ -32,6 +33,19 @@ class Scope:
             return key
         state = self._catalog.streams.get(stream_id)
         return None if state is None or state.deleted else state.config.key
+
+    def named(self, found: SearchHits) -> SearchResult:
+        """What the index found, by the names of the streams searched."""
+        hits = [
+            Hit(key, hit.ordinal, hit.score)
+            for hit in found.hits
+            if (key := self.key_of(hit.stream_id)) is not None
+        ]
+        per_stream: dict[StreamKey, int] = {}
+        for stream_id, count in found.per_stream.items():
+            if (key := self.key_of(stream_id)) is not None:
+                per_stream[key] = per_stream.get(key, 0) + count
+        return SearchResult(hits, found.total, per_stream)
 
 
 def scope_of_streams(catalog: Catalog, keys: Iterable[StreamKey], now_ms: int) -> Scope:

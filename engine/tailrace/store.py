@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 
-from tailrace import limits
+from tailrace import limits, validate
 from tailrace.core import Core
+from tailrace.decide_snapshot import refuse_early
 from tailrace.errors import InvalidArgument, Rejected, StoreClosed, TailraceError
 from tailrace.operation import (
     Append,
@@ -33,10 +34,11 @@ from tailrace.outcome import Appended, Created, Deleted, Outcome, Reason, Reject
 from tailrace.plan import Partial, live_stream
 from tailrace.reader import ReadPieces, ReadResult
 from tailrace.scope import scope_of_bucket, scope_of_streams
+from tailrace.snapshot import SnapshotReader, SnapshotWriter, open_visible
 from tailrace.storage import OsStorage, Storage
-from tailrace.stream import StreamState, is_expired, needs_touch
+from tailrace.stream import DEFAULT_CONTENT_TYPE, StreamState, is_expired, needs_touch
 from tailrace.ticket import Group, Ticket
-from tailrace.views import BucketInfo, Head, Hit, SearchResult, StreamPage, head_of
+from tailrace.views import BucketInfo, Head, SearchResult, StreamPage, head_of
 
 _logger = logging.getLogger("tailrace")
 
@@ -276,6 +278,27 @@ class Store:
         assert isinstance(outcome, Updated)
         return outcome
 
+    def begin_snapshot(
+        self,
+        key: Key,
+        ordinal: int,
+        *,
+        content_type: str = DEFAULT_CONTENT_TYPE,
+        match: bytes | None = None,
+    ) -> SnapshotWriter:
+        """Begin to write a folding of the records before ``ordinal``; see SnapshotWriter.
+
+        ``match`` is the digest that the visible snapshot must have. Raises at once what is
+        certain whatever the bytes will be: Rejected, InvalidArgument, Overloaded, LogPoisoned.
+        """
+        validate.snapshot_place(ordinal, content_type, match)
+        state = self._state(key)
+        if (refusal := refuse_early(state, ordinal, content_type, match)) is not None:
+            raise Rejected(refusal)
+        self._core.committer.check_writable()
+        files, key = self._core.snapshots, state.config.key
+        return SnapshotWriter(files, self.perform, key, ordinal, content_type, match)
+
     def _do(self, operation: Operation) -> Outcome:
         outcome = self.perform(operation)
         if isinstance(outcome, Rejection):
@@ -334,6 +357,14 @@ class Store:
         state = self._state(key)
         self._touch(state)
         return state
+
+    def open_snapshot(self, key: Key, ordinal: int | None = None) -> SnapshotReader:
+        """The visible snapshot, to be read in pieces; with ``ordinal`` only if it stands there.
+
+        Renews a sliding TTL. Raises Rejected (no such stream or snapshot), Corrupted, OSError.
+        """
+        self._touch(self._state(key))
+        return open_visible(self._storage, lambda: self._state(key), ordinal)
 
     def is_resident(self, key: Key, ordinal: int) -> bool:
         """Whether a read there touches only the newest segments, so that it need not wait."""
@@ -462,16 +493,7 @@ class Store:
             created_until_ms=created_until_ms,
             count_streams=count_streams,
         )
-        hits = [
-            Hit(key, hit.ordinal, hit.score)
-            for hit in found.hits
-            if (key := scope.key_of(hit.stream_id)) is not None
-        ]
-        per_stream: dict[StreamKey, int] = {}
-        for stream_id, count in found.per_stream.items():
-            if (key := scope.key_of(stream_id)) is not None:
-                per_stream[key] = per_stream.get(key, 0) + count
-        return SearchResult(hits, found.total, per_stream)
+        return scope.named(found)
 
     def counters(self) -> dict[str, int]:
         """Numbers for monitoring, since this store was opened."""

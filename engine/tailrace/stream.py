@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from immutables import Map
 
 from tailrace.limits import TOUCH_FRACTION
-from tailrace.operation import Producer, StreamKey
+from tailrace.operation import Producer, Snapshot, StreamKey
 from tailrace.producer import ProducerState
 
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
@@ -43,6 +43,7 @@ class StreamState(NamedTuple):
 
     ``deleted``: no longer reachable, kept because ``forks`` > 0. ``detached``: its name, too,
     belongs to nobody or to a newer stream (an expired stream does not block its name).
+    ``snapshot`` is the visible one.
     """
 
     config: StreamConfig
@@ -58,6 +59,7 @@ class StreamState(NamedTuple):
     forks: int
     deleted: bool
     detached: bool
+    snapshot: Snapshot | None
 
 
 def media_type(content_type: str) -> str:

@@ -1,5 +1,5 @@
 """What is done behind the writers' backs: the next segment, index files, checkpoints,
-reclaimed segments, expired streams.
+reclaimed segments, replaced snapshots, expired streams.
 
 None of it is needed for an answer to be right; a failure is logged and tried again.
 """
@@ -46,6 +46,7 @@ class Upkeep:
         checkpoint_every_bytes: int,
         sweep_s: float,
         extra: Callable[[], None],
+        free_space: Callable[[], None],
     ) -> None:
         self._storage = storage
         self._live = live
@@ -58,6 +59,7 @@ class Upkeep:
         self._checkpoint_every_bytes = checkpoint_every_bytes
         self._sweep_s = sweep_s
         self._extra = extra
+        self._free_space = free_space
         self._signal = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -90,6 +92,10 @@ class Upkeep:
                 self._checkpoint + self._checkpoint_every_bytes,
             )
 
+    def request(self) -> None:
+        """Run soon."""
+        self._signal.set()
+
     def stop(self) -> None:
         self._stopping.set()
         self._signal.set()
@@ -112,6 +118,7 @@ class Upkeep:
 
     def _try(self, *, prepare: bool) -> bool:
         try:
+            self._free_space()  # first: what comes next may need it
             if prepare:
                 self.prepare_segment()
             self.run_once()

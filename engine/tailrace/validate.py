@@ -18,7 +18,9 @@ from tailrace.operation import (
     ForkPoint,
     Operation,
     Producer,
+    PutSnapshot,
     SetMetadata,
+    Snapshot,
     StreamKey,
     StreamOptions,
     Trim,
@@ -105,6 +107,26 @@ def fork(value: ForkPoint) -> None:
     number("fork_sub_offset", value.sub_offset, limits.ORDINAL_MAX)
 
 
+def digest(field: str, value: bytes) -> None:
+    if not isinstance(value, bytes) or len(value) != limits.DIGEST_BYTES:
+        raise InvalidArgument(field, f"must be a SHA-256 digest: {limits.DIGEST_BYTES} bytes")
+
+
+def snapshot_place(at: int, type_of_content: str, match: bytes | None) -> None:
+    """What is known of a snapshot before its bytes are."""
+    ordinal("ordinal", at)
+    content_type(type_of_content)
+    if match is not None:
+        digest("match", match)
+
+
+def snapshot(value: Snapshot, match: bytes | None) -> None:
+    snapshot_place(value.ordinal, value.content_type, match)
+    digest("digest", value.digest)
+    number("length", value.length, limits.ORDINAL_MAX)
+    number("file", value.file, limits.FILE_MAX)
+
+
 def operation(value: Operation) -> None:
     """Whatever can be checked of an operation without looking at the store."""
     if isinstance(value, Append):
@@ -126,3 +148,5 @@ def operation(value: Operation) -> None:
         metadata(value.metadata)
     elif isinstance(value, Trim):
         ordinal("ordinal", value.ordinal)
+    elif isinstance(value, PutSnapshot):
+        snapshot(value.snapshot, value.match)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from tailrace.operation import StreamKey
+from tailrace.operation import Snapshot, StreamKey
 from tailrace.stream import StreamState, expires_at_ms
 
 
@@ -12,7 +12,8 @@ class Head(NamedTuple):
     """A stream's durable metadata.
 
     ``stream_id`` is never used again, so it tells a stream from a later one of the same name.
-    ``start`` is the first retained ordinal, ``tail`` the one the next record gets.
+    ``start`` is the first retained ordinal, ``tail`` the one the next record gets, ``snapshot``
+    the visible one.
     """
 
     key: StreamKey
@@ -31,6 +32,7 @@ class Head(NamedTuple):
     fork_ordinal: int
     metadata: bytes
     searchable: bool
+    snapshot: Snapshot | None
 
 
 class BucketInfo(NamedTuple):
@@ -81,4 +83,5 @@ def head_of(state: StreamState) -> Head:
         config.fork_ordinal,
         state.metadata,
         config.searchable,
+        state.snapshot,
     )

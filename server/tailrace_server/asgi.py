@@ -49,7 +49,7 @@ from tailrace_server.front import (
 )
 from tailrace_server.front_counters import FrontCounters
 from tailrace_server.keys import KeyRing
-from tailrace_server.live import LiveResponse
+from tailrace_server.live import CutOff, LiveResponse
 from tailrace_server.protocol.message import HeaderList, Request, Response
 from tailrace_server.service import Service
 
@@ -280,9 +280,13 @@ class HttpConnection:
                 self._handling.deadline = inf
                 if self._body is not None:
                     counters.body_bytes += self._body.bytes
-                if self._body is None or not self._body.left:
-                    status = response.status
-                    sent = await self._send_answer(request, response, send)
+                try:
+                    if self._body is None or not self._body.left:
+                        status = response.status
+                        sent = await self._send_answer(request, response, send)
+                finally:
+                    if isinstance(response, LiveResponse):
+                        response.close()
             nursery.cancel_scope.cancel()
         return status, sent
 
@@ -335,14 +339,16 @@ class HttpConnection:
                 sent += len(data)
 
         if has_body(request.method, response.status):
-            self._live = True
-            if self._client_left:
+            self._live = not response.ends
+            if self._client_left and self._live:
                 self._handling.cancel()
             try:
                 await response.run(send_data)
                 self._cut_short = length is not None and sent < length
                 if self._cut_short:
                     _log.error("answer cut short", path=request.path, sent=sent, length=length)
+            except CutOff:
+                self._cut_short = True
             except Exception:
                 self._cut_short = True
                 _log.exception("answer cut short", path=request.path)

@@ -203,6 +203,13 @@ def main() -> None:
     "to five times as much memory.",
 )
 @click.option(
+    "--max-snapshot-bytes",
+    type=_COUNT,
+    default=_SERVICE.snapshot_bytes_max,
+    show_default=True,
+    help="Largest snapshot of a stream; larger ones get 413. They go to disk as they come.",
+)
+@click.option(
     "--max-header-bytes",
     type=click.IntRange(min=256),
     default=_LIMITS.head_bytes_max,
@@ -288,6 +295,7 @@ def serve_command(**given: Any) -> None:
         sse_heartbeat_s=given["sse_heartbeat"],
         sse_lifetime_s=given["sse_lifetime"],
         body_bytes_max=given["max_body_bytes"],
+        snapshot_bytes_max=given["max_snapshot_bytes"],
         live_readers_max=given["max_live_readers"],
         drain_timeout_s=given["grace_period"],
         public_url=given["public_url"],
@@ -343,7 +351,7 @@ def check_command(data_dir: Path) -> None:
     """
     with _explained(data_dir):
         report = tailrace.check(data_dir)
-    for damage in report.damages:
+    for damage in (*report.damages, *report.snapshot_damages):
         kind = "DAMAGED" if damage.acknowledged else "torn (never acknowledged)"
         stream = f", stream {damage.stream}" if damage.stream else ""
         click.echo(
@@ -354,10 +362,14 @@ def check_command(data_dir: Path) -> None:
         click.echo(f"will be made again: {message}")
     click.echo(
         f"{report.segments} segments, {report.batches} batches, {report.records} records, "
-        f"{report.bytes} bytes: {'ok' if report.ok else 'damaged'}"
+        f"{report.bytes} bytes, {report.snapshots} snapshots: "
+        f"{'ok' if report.ok else 'damaged'}"
     )
-    if not report.ok:
+    if not report.log_ok:
         click.echo(f"Keep what can be kept:  tailrace repair --data-dir {data_dir}", err=True)
+    elif not report.ok:
+        click.echo("Have damaged snapshots published again: they keep nothing else from being read")
+    if not report.ok:
         sys.exit(2)
 
 

@@ -22,6 +22,7 @@ class ServiceConfig:
     sse_heartbeat_s: a comment is sent on a silent event stream this often.
     sse_lifetime_s: an event stream is ended after about this long (jittered by 10 %).
     body_bytes_max: larger request bodies are refused (413).
+    snapshot_bytes_max: the same of snapshots, which are never held whole.
     events_per_request_max: more events in one request are refused (413).
     live_readers_max: event streams and long-polls at once; more are refused (503).
     read_bytes_max: about how much one page or one live batch carries.
@@ -39,6 +40,7 @@ class ServiceConfig:
     sse_heartbeat_s: float = 15.0
     sse_lifetime_s: float = 60.0
     body_bytes_max: int = 16 * limits.MIB
+    snapshot_bytes_max: int = limits.SNAPSHOT_BYTES_MAX_DEFAULT
     events_per_request_max: int = 10_000
     live_readers_max: int = 10_000
     read_bytes_max: int = limits.READ_BYTES_DEFAULT

@@ -25,6 +25,7 @@ T = TypeVar("T")
 
 READ_THREADS: Final = 8
 SEARCH_THREADS: Final = 2
+DISK_THREADS: Final = 4
 INLINE_READ_BYTES_MAX: Final = 1024 * 1024
 
 
@@ -144,6 +145,7 @@ class EngineBridge:
         self.on_change: Callable[[StreamKey, bool], None] | None = None
         self._token: trio.lowlevel.TrioToken | None = None
         self._read_limiter = trio.CapacityLimiter(READ_THREADS)
+        self._disk_limiter = trio.CapacityLimiter(DISK_THREADS)
         self._search_limiter = trio.CapacityLimiter(SEARCH_THREADS)
 
     def attach(self) -> None:
@@ -212,6 +214,13 @@ class EngineBridge:
     async def search(self, work: Callable[[], T]) -> T:
         """Run searching ``work`` in a worker thread; few at a time, they take whole cores."""
         return await trio.to_thread.run_sync(work, limiter=self._search_limiter)
+
+    async def on_disk(self, work: Callable[[], T]) -> T:
+        """Run ``work`` on files of its own, which may take its time, in a worker thread.
+
+        Cancelling waits for it: half a write is none.
+        """
+        return await trio.to_thread.run_sync(work, limiter=self._disk_limiter)
 
     def subscribe(self, stream_id: int) -> Subscription:
         return Subscription(self, stream_id)

@@ -47,16 +47,32 @@ class LiveResponse:
     """A response whose body is made while it is sent.
 
     The front awaits ``run(send)`` in a cancel scope of its own and cancels it when the client
-    leaves; it returns when the stream is to end. Nothing is held before ``run`` starts.
+    leaves; it returns when the stream is to end, or raises :class:`CutOff`.
 
     ``length``: the bytes that ``run`` will send, where that is known. If it sends fewer, the
-    client is left with an answer that is visibly cut short; more are never sent.
+    client is left with an answer that is visibly cut short; more are never sent. ``ends``: it
+    comes to an end by itself, so a client that closed its sending side may still be reading.
+    What is held for it is let go of by :meth:`close`, which the front calls whether it ran or not.
     """
 
     status: int
     headers: HeaderList
     run: Callable[[Send], Awaitable[None]]
     length: int | None = None
+    ends: bool = False
+    on_close: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        if self.on_close is not None:
+            self.on_close()
+
+
+class CutOff(Exception):
+    """The rest of a live response cannot be had.
+
+    The front ends the connection, or the stream, but not the response: the client sees that
+    it is not whole.
+    """
 
 
 class Hub:

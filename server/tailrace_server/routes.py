@@ -16,6 +16,9 @@ from tailrace_server.protocol.errors import RequestError
 from tailrace_server.protocol.stream_name import stream_name
 from tailrace_server.protocol.target import path_segments, percent_decode
 from tailrace_server.sessions import append, manage, read, search
+from tailrace_server.snapshots.bootstrap import get_bootstrap
+from tailrace_server.snapshots.publish import delete_snapshot, put_snapshot
+from tailrace_server.snapshots.read import get_newest, get_snapshot
 from tailrace_server.streams.read import get_stream, head_stream
 from tailrace_server.streams.write import delete_stream, post_stream, put_stream
 from tailrace_server.subscriptions import handlers as subscriptions
@@ -38,6 +41,8 @@ class Route:
 
 
 _SUBSCRIPTION: Final = "/v1/stream/__ds/subscriptions/{subscription}"
+
+_SNAPSHOT: Final = "/ds/{bucket}/{stream}/snapshot/{offset}"
 
 ROUTES: Final = (
     Route("GET", "/v1/sessions", manage.list_sessions),
@@ -78,6 +83,11 @@ ROUTES: Final = (
     Route("HEAD", "/ds/{bucket}/{stream}", head_stream),
     Route("DELETE", "/ds/{bucket}/{stream}", delete_stream),
     Route("PUT", "/ds/{bucket}/{stream}/retention/{offset}", put_retention),
+    Route("GET", "/ds/{bucket}/{stream}/snapshot", get_newest),
+    Route("PUT", _SNAPSHOT, put_snapshot, streamed=True),
+    Route("GET", _SNAPSHOT, get_snapshot),
+    Route("DELETE", _SNAPSHOT, delete_snapshot),
+    Route("GET", "/ds/{bucket}/{stream}/bootstrap", get_bootstrap),
     Route("GET", "/healthz", operations.healthz, public=True),
     Route("GET", "/readyz", operations.readyz, public=True),
     Route("GET", "/metrics", operations.metrics),

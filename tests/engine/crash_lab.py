@@ -12,10 +12,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tailrace
-from tailrace.operation import Append, Create, Operation
+from tailrace.filenames import SNAPSHOT_DIRECTORY, snapshot
+from tailrace.operation import Append, Create, Operation, PutSnapshot
 from tailrace.options import Options
+from tailrace.outcome import Outcome
 from tests.engine.faulty_storage import KEPT, DiskState, FaultyStorage, Step
 from tests.engine.model import Model
+from tests.engine.snapshot_lab import perform
 from tests.engine.workload import KEYS, Clock, Workload, assert_outcome, assert_search, observe
 
 OPTIONS = Options(
@@ -70,7 +73,7 @@ def run(seed: int, groups: int, options: Options = OPTIONS, *, reopen_every: int
     """A seeded workload, each operation's outcome held to the model's."""
     history = History(seed)
     clock, model, storage = Clock(), Model(), FaultyStorage()
-    workload = Workload(seed)
+    workload = Workload(seed, snapshots=True)
     dice = workload.dice
 
     def remember(_step: Step) -> None:
@@ -86,13 +89,16 @@ def run(seed: int, groups: int, options: Options = OPTIONS, *, reopen_every: int
         for _ in range(dice.choice((1, 1, 1, 2, 5))):
             operation = workload.operation(ahead, clock.now_ms)
             operation = without_staged_cut(operation, group)
+            if isinstance(operation, PutSnapshot):
+                # It has a file, written before, so nothing else is submitted with it.
+                if not group:
+                    group = [operation]
+                break
             ahead.perform(operation, clock.now_ms)
             group.append(operation)
         history.groups.append(group)
         history.times.append(clock.now_ms)
-        tickets = store.submit(group)
-        for operation, ticket in zip(group, tickets, strict=True):
-            outcome = ticket.wait(60)
+        for operation, outcome in zip(group, outcomes(store, group), strict=True):
             assert_outcome(model.perform(operation, clock.now_ms), outcome)
         done += 1
         if dice.random() < 0.2:
@@ -103,6 +109,12 @@ def run(seed: int, groups: int, options: Options = OPTIONS, *, reopen_every: int
     store.close()
     history.points.append(CrashPoint(storage.freeze(), done, clock.now_ms))
     return history
+
+
+def outcomes(store: tailrace.Store, group: Sequence[Operation]) -> list[Outcome]:
+    if isinstance(group[0], PutSnapshot):
+        return [perform(store, group[0])]
+    return [ticket.wait(60) for ticket in store.submit(group)]
 
 
 class Judge:
@@ -158,6 +170,7 @@ def judge(
     store = open_store(image, clock, options)
     seen = observe(store)
     survived = match(seen, models, point.now_ms)
+    assert_no_strays(image, store)
     model = models[survived].copy()
     model.observe(point.now_ms, KEYS)  # it was read, as the store was
     dice = random.Random(mode)
@@ -172,13 +185,22 @@ def judge(
 
     # Clients ask again for what they got no answer to: producers' appends come out once.
     for operation in pending:
-        if not isinstance(operation, Append) or operation.producer is None:
-            continue
-        expected = model.perform(operation, clock.now_ms)
-        outcome = store.perform(operation, 60)
-        assert_outcome(expected, outcome)
+        repeatable = isinstance(operation, PutSnapshot) or (
+            isinstance(operation, Append) and operation.producer is not None
+        )
+        if repeatable:
+            assert_outcome(model.perform(operation, clock.now_ms), perform(store, operation))
+            assert_no_strays(image, store)
     assert observe(store) == model.observe(clock.now_ms, KEYS)
     store.close()
+
+
+def assert_no_strays(storage: FaultyStorage, store: tailrace.Store) -> None:
+    """Of the files of snapshots there are those that some stream names, and no other."""
+    states = store._core.durable.streams.values()
+    named = {state.snapshot.file for state in states if state.snapshot is not None}
+    there = [name for name in storage.names() if name.startswith(f"{SNAPSHOT_DIRECTORY}/")]
+    assert sorted(snapshot(file) for file in named) == there
 
 
 def recovery_points(point: CrashPoint, mode: int, options: Options = OPTIONS) -> list[DiskState]:

@@ -22,8 +22,10 @@ from tailrace.operation import (
     ForkPoint,
     Operation,
     Producer,
+    PutSnapshot,
     Records,
     SetMetadata,
+    Snapshot,
     StreamKey,
     StreamOptions,
     Touch,
@@ -37,9 +39,11 @@ from tailrace.outcome import (
     Outcome,
     Reason,
     Rejection,
+    SnapshotStored,
     Updated,
 )
 from tests.engine.model_stream import DEFAULT_TYPE, ModelStream, plain_type
+from tests.engine.snapshot_lab import told
 
 UNKNOWN_ID = 0
 
@@ -76,6 +80,7 @@ class Model:
         """An expired stream goes; its name is free at once, whether forks need it or not."""
         if stream.forks:
             stream.soft_deleted = True
+            stream.snapshot = None
             del self.streams[stream.key]
         else:
             self._remove(stream)
@@ -84,6 +89,7 @@ class Model:
         """Delete; True if it is a soft delete because forks need the data."""
         if stream.forks:
             stream.soft_deleted = True
+            stream.snapshot = None
             return True
         self._remove(stream)
         return False
@@ -142,9 +148,24 @@ class Model:
                     return self._no(Reason.TRIM_BEYOND_TAIL, found)
                 if ordinal < found.start:
                     return self._no(Reason.TRIM_BACKWARDS, found)
+                if found.snapshot is not None and ordinal > found.snapshot.ordinal:
+                    return self._no(Reason.TRIM_BEYOND_SNAPSHOT, found)
                 found.start = ordinal
                 return Updated(UNKNOWN_ID, found.tail)
+            case PutSnapshot(_, snapshot, match):
+                return self._put_snapshot(found, snapshot, match, now_ms)
         raise AssertionError(operation)
+
+    def _put_snapshot(
+        self, stream: ModelStream, snapshot: Snapshot, match: bytes | None, now_ms: int
+    ) -> Outcome:
+        if stream.snapshot == snapshot:
+            return SnapshotStored(UNKNOWN_ID, stream.tail, snapshot, existed=True)
+        if (reason := stream.refuses(snapshot, match)) is not None:
+            return self._no(reason, stream)
+        stream.snapshot = snapshot
+        stream.renewed_ms = now_ms
+        return SnapshotStored(UNKNOWN_ID, stream.tail, snapshot, existed=False)
 
     def touch(self, stream: ModelStream, now_ms: int) -> None:
         """A read renews a TTL, but only once a quarter of it has gone by."""
@@ -464,5 +485,7 @@ class Model:
             "expires_effective_ms": stream.expires_ms(),
             "records": stream.records[stream.start :],
         }
+        if stream.snapshot is not None:
+            seen["snapshot"] = told(stream.snapshot)
         self.touch(stream, now_ms)
         return seen

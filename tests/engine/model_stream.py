@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from tailrace.operation import (
     ForkPoint,
     Producer,
+    Snapshot,
     StreamKey,
     StreamOptions,
 )
+from tailrace.outcome import Reason
 
 DEFAULT_TYPE = "application/octet-stream"
 
@@ -44,6 +46,7 @@ class ModelStream:
     fork_asked: ForkPoint | None = None
     forks: int = 0
     soft_deleted: bool = False
+    snapshot: Snapshot | None = None
     asked: StreamOptions = StreamOptions()
 
     @property
@@ -65,3 +68,16 @@ class ModelStream:
 
     def depth(self) -> int:
         return 0 if self.source is None else 1 + self.source.depth()
+
+    def refuses(self, snapshot: Snapshot, match: bytes | None) -> Reason | None:
+        """Why another snapshot than the visible one may not become it."""
+        visible, at = self.snapshot, snapshot.ordinal
+        if at > self.tail:
+            return Reason.SNAPSHOT_BEYOND_TAIL
+        if at < self.start:
+            return Reason.TRIMMED
+        if match is not None and match != (visible.digest if visible else None):
+            return Reason.SNAPSHOT_MISMATCH
+        if visible is None or at > visible.ordinal:
+            return None
+        return Reason.SNAPSHOT_STALE if at < visible.ordinal else Reason.SNAPSHOT_CONFLICT

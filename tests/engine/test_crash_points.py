@@ -10,7 +10,16 @@ import random
 
 import pytest
 
-from tests.engine.crash_lab import CrashPoint, Judge, judge, match, open_store, recovery_points, run
+from tests.engine.crash_lab import (
+    CrashPoint,
+    Judge,
+    assert_no_strays,
+    judge,
+    match,
+    open_store,
+    recovery_points,
+    run,
+)
 from tests.engine.faulty_storage import DROPPED, KEPT, KILLED
 from tests.engine.model import Model
 from tests.engine.workload import Clock, observe
@@ -74,6 +83,7 @@ def test_a_crash_in_recovery_is_recovered_from(seed: int) -> None:
 def crash_again(point: CrashPoint, mode: int, models: list[Model]) -> None:
     image = point.disk.image(mode)
     store = open_store(image, Clock(point.now_ms))
+    assert_no_strays(image, store)
     seen = observe(store)
     match(seen, models, point.now_ms)
     seen = observe(store)  # once more: the first reads renewed TTLs

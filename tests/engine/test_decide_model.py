@@ -12,6 +12,7 @@ from tailrace.decide import decide
 from tailrace.operation import Create, Expire, Operation
 from tailrace.plan import Context, Partial, Plan
 from tests.engine.model import Model
+from tests.engine.snapshot_lab import told
 from tests.engine.workload import KEYS, Clock, Workload, assert_outcome
 
 SEEDS = range(int(os.environ.get("TAILRACE_MODEL_SEEDS", "150")))
@@ -88,7 +89,7 @@ def assert_consistent(pure: Pure) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_random_operations_agree_with_the_model(seed: int) -> None:
     clock, model, pure = Clock(), Model(), Pure()
-    workload = Workload(seed, large=0.0)
+    workload = Workload(seed, large=0.0, snapshots=True)
     for _ in range(STEPS):
         clock.now_ms += workload.dice.choice((0, 0, 1, 200, 900))
         if workload.dice.random() < 0.1:
@@ -115,3 +116,4 @@ def test_random_operations_agree_with_the_model(seed: int) -> None:
         assert got == stream.records[stream.start :]
         assert (state.tail, state.start, state.closed) == (stream.tail, stream.start, stream.closed)
         assert state.metadata == stream.metadata
+        assert told(state.snapshot) == told(stream.snapshot)

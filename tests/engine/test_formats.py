@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from immutables import Map
 
-from tailrace import Corrupted, Producer, StreamKey, UnsupportedFormat, native
+from tailrace import Corrupted, Producer, Snapshot, StreamKey, UnsupportedFormat, native
 from tailrace.batch import (
     HEADER_BYTES,
     Batch,
@@ -76,7 +76,7 @@ def test_fields_cut_anywhere_are_refused_or_whole() -> None:
 
 @pytest.mark.parametrize(
     "tags",
-    [[1, 1], [2, 1], [0], [15], [65535], [40, 39]],
+    [[1, 1], [2, 1], [0], [20], [65535], [40, 39]],
 )
 def test_fields_twice_out_of_order_or_unknown_are_refused(tags: list[int]) -> None:
     data = b"".join(tag.to_bytes(2, "little") + bytes(4) for tag in tags)
@@ -227,9 +227,9 @@ def example_catalog() -> Catalog:
     producers = Map({"p": ProducerState(1, 2), "ü" * 100: ProducerState(2**53 - 1, 0)})
     states = [
         StreamState(plain, 12, 4, True, 70, 71, "seq", producers, Producer("p", 1, 2), b"\0meta", 2,
-                    False, False),
-        StreamState(fork, 20, 4, False, 80, 90, None, Map(), None, b"", 0, False, False),
-        StreamState(expiring, 0, 0, False, 1, 1, None, Map(), None, b"", 1, True, True),
+                    False, False, Snapshot(5, b"d" * 32, 2**40, "text/x; a=b", 2**64 - 1)),
+        StreamState(fork, 20, 4, False, 80, 90, None, Map(), None, b"", 0, False, False, None),
+        StreamState(expiring, 0, 0, False, 1, 1, None, Map(), None, b"", 1, True, True, None),
     ]  # fmt: skip
     for state in states:
         catalog.streams[state.config.stream_id] = state
@@ -286,8 +286,8 @@ def signed(line: bytes) -> bytes:
 
 
 def test_a_manifest_of_another_format_is_unsupported() -> None:
-    with pytest.raises(UnsupportedFormat, match="format 2"):
-        decode_manifest(signed(b'{"format":2,"anything":[]}'))
+    with pytest.raises(UnsupportedFormat, match="format 3"):
+        decode_manifest(signed(b'{"format":3,"anything":[]}'))
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,13 @@ from pathlib import Path
 import pytest
 
 import tailrace
-from tailrace import Append, Appended, Producer, Reason, Rejected, Rejection
+from tailrace import Append, Appended, Producer, Reason, Rejected, Rejection, StreamKey
+from tailrace.check import read_existing_manifest
+from tailrace.manifest import FORMAT
+from tailrace.storage import OsStorage
+from tests.engine.snapshot_lab import content_of
 from tests.engine.workload import Clock, observe
-from tests.golden.make_golden import HERE, KEYS, plain
+from tests.golden.make_golden import HERE, KEYS, plain, put_snapshot
 
 ARCHIVES = sorted(HERE.glob("format-*.tar.xz"))
 
@@ -20,6 +24,8 @@ def test_there_are_golden_files() -> None:
     assert {path.name for path in ARCHIVES} >= {
         "format-1-closed.tar.xz",
         "format-1-crashed.tar.xz",
+        "format-2-closed.tar.xz",
+        "format-2-crashed.tar.xz",
     }
 
 
@@ -37,6 +43,28 @@ def test_a_golden_directory_opens(archive: Path, tmp_path: Path) -> None:
             found = store.search("golden", [("alpha", "json")])
             assert sorted(hit.ordinal for hit in found.hits) == [0, 1, 4]
             check_writer_state(store)
+    assert read_existing_manifest(OsStorage(tmp_path)).format == FORMAT
+    assert tailrace.check(tmp_path).ok
+
+
+def test_a_directory_of_an_older_format_may_have_snapshots_once_it_was_opened(
+    tmp_path: Path,
+) -> None:
+    with tarfile.open(HERE / "format-1-crashed.tar.xz") as packed:
+        packed.extractall(tmp_path, filter="data")
+    key = StreamKey("alpha", "json")
+    for opening in range(2):
+        with tailrace.open(tmp_path) as store:
+            if opening == 0:
+                put_snapshot(store, key, 3, b"folded", "text/plain")
+            assert content_of(store, key) == b"folded"
+
+
+def test_an_unopened_directory_of_an_older_format_is_checked_as_it_is(tmp_path: Path) -> None:
+    with tarfile.open(HERE / "format-1-closed.tar.xz") as packed:
+        packed.extractall(tmp_path, filter="data")
+    assert tailrace.check(tmp_path).ok
+    assert read_existing_manifest(OsStorage(tmp_path)).format == 1
 
 
 def check_writer_state(store: tailrace.Store) -> None:

@@ -31,10 +31,11 @@ from tailrace.operation import (
 )
 from tailrace.outcome import Appended, Created, Outcome, Reason, Rejection
 from tailrace.upkeep import Upkeep
-from tests.engine.crash_lab import OPTIONS, open_store, upkeep
+from tests.engine.crash_lab import OPTIONS, assert_no_strays, open_store, upkeep
 from tests.engine.faulty_storage import DROPPED, KEPT, KILLED, FaultyStorage
 from tests.engine.model import Model
 from tests.engine.model_stream import ModelStream
+from tests.engine.snapshot_lab import CONTENTS, perform, put_snapshot, told
 from tests.engine.workload import (
     BUCKETS,
     START_MS,
@@ -76,6 +77,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.serial = 0
         self.ids: dict[StreamKey, int] = {}
         self.old_ids: set[int] = set()
+        self.readers: list[tuple[tailrace.SnapshotReader, bytes]] = []
 
     @initialize()
     def a_bucket(self) -> None:
@@ -223,6 +225,51 @@ class StoreMachine(RuleBasedStateMachine):
     def trim(self, key: StreamKey, ordinal: int) -> None:
         self.do(Trim(key, ordinal))
 
+    @rule(
+        key=keys, behind=st.integers(-1, 4), size=st.sampled_from((0, 1, 1500)),
+        content_type=st.sampled_from(("text/plain", "a/b")),
+        match=st.sampled_from((None, None, "visible", "other")), again=st.booleans(),
+    )  # fmt: skip
+    def put_snapshot(
+        self, key: StreamKey, behind: int, size: int, content_type: str, match: str | None,
+        again: bool,
+    ) -> None:  # fmt: skip
+        stream = self.model.present(key, self.clock.now_ms)
+        tail = 0 if stream is None else stream.tail
+        digest = None if match is None else bytes(32)
+        if match == "visible" and stream is not None and stream.snapshot is not None:
+            digest = stream.snapshot.digest
+        content = random.Random(size).randbytes(size)
+        operation = put_snapshot(key, max(0, tail - behind), content, content_type, digest)
+        for _ in range(1 + again):
+            self.expect(operation, perform(self.store, operation))
+
+    @rule(key=keys)
+    def open_snapshot(self, key: StreamKey) -> None:
+        """To be read to its end later, whatever happens to it until then."""
+        reader = outcome_of(lambda: self.store.open_snapshot(key))
+        stream = self.model.present(key, self.clock.now_ms)
+        if stream is None or stream.soft_deleted:
+            assert isinstance(reader, Rejection)
+            return
+        self.model.touch(stream, self.clock.now_ms)
+        if stream.snapshot is None:
+            assert isinstance(reader, Rejection)
+            assert reader.reason is Reason.SNAPSHOT_NOT_FOUND
+            return
+        assert told(reader.snapshot) == told(stream.snapshot)
+        self.readers.append((reader, CONTENTS[stream.snapshot.digest]))
+
+    @rule()
+    def read_opened_snapshots(self) -> None:
+        for reader, content in self.readers:
+            with reader:
+                read = b""
+                while piece := reader.read(400):
+                    read += piece
+                assert read == content
+        self.readers = []
+
     @rule(key=keys, metadata=st.binary(max_size=20))
     def set_metadata(self, key: StreamKey, metadata: bytes) -> None:
         self.do(SetMetadata(key, metadata))
@@ -355,6 +402,8 @@ class StoreMachine(RuleBasedStateMachine):
         """Everything was acknowledged, so everything must be there whatever the disk kept."""
         self.storage = self.storage.image(mode)
         self.store = open_store(self.storage, self.clock)
+        assert_no_strays(self.storage, self.store)
+        self.readers = []
 
     @precondition(lambda self: self.serial % 7 == 0)
     @invariant()
@@ -366,6 +415,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.close()
         self.store = open_store(self.storage, self.clock)
         assert observe(self.store, KEYS) == self.model.observe(self.clock.now_ms, KEYS)
+        assert_no_strays(self.storage, self.store)
         self.store.close()
 
 

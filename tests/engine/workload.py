@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -20,15 +21,17 @@ from tailrace.operation import (
     ForkPoint,
     Operation,
     Producer,
+    PutSnapshot,
     SetMetadata,
     StreamKey,
     StreamOptions,
     Touch,
     Trim,
 )
-from tailrace.outcome import Appended, Outcome, Reason, Rejection
+from tailrace.outcome import Appended, Outcome, Reason, Rejection, SnapshotStored
 from tests.engine.model import Model
 from tests.engine.model_stream import ModelStream
+from tests.engine.snapshot_lab import content_of, put_snapshot, told
 
 START_MS = 1_700_000_000_000
 BUCKETS = ("alpha", "beta-1")
@@ -54,12 +57,19 @@ class Workload:
     """A seeded source of operations that are mostly, but not always, acceptable."""
 
     def __init__(
-        self, seed: int, *, keys: Sequence[StreamKey] = KEYS, large: float = 0.05, ttl: bool = True
+        self,
+        seed: int,
+        *,
+        keys: Sequence[StreamKey] = KEYS,
+        large: float = 0.05,
+        ttl: bool = True,
+        snapshots: bool = False,
     ) -> None:
         self.dice = random.Random(seed)
         self.keys = list(keys)
         self._large = large
         self._ttl = ttl
+        self._snapshots = snapshots
         self._serial = 0
 
     def records(self, is_json: bool, most: int = 4) -> list[bytes]:
@@ -111,6 +121,8 @@ class Workload:
             if choice < 0.65:
                 return self._fork(key, model, now_ms)
             return self._append(key, None)
+        if self._snapshots and dice.random() < 0.15:
+            return self._put_snapshot(key, stream)
         choice = dice.random()
         if choice < 0.72:
             return self._append(key, stream)
@@ -129,6 +141,22 @@ class Workload:
         if choice < 0.98:
             return Expire(key)
         return dice.choice((DeleteBucket(key.bucket), CreateBucket(key.bucket)))
+
+    def _put_snapshot(self, key: StreamKey, stream: ModelStream) -> PutSnapshot:
+        dice, visible = self.dice, stream.snapshot
+        low = stream.start if visible is None else visible.ordinal
+        ordinal = dice.choice((dice.randint(low, max(low, stream.tail)), stream.tail))
+        content = dice.randbytes(dice.choice((0, 40, 2000)))
+        content_type = dice.choice(("text/plain", "application/octet-stream"))
+        match = None if visible is None or dice.random() < 0.7 else visible.digest
+        choice = dice.random()
+        if choice < 0.1 and visible is not None:  # a retry
+            return PutSnapshot(key, visible, match)
+        if choice < 0.25:
+            ordinal = max(0, dice.choice((low - 1, stream.start - 1, stream.tail + 1)))
+        elif choice < 0.3:
+            match = bytes(32)
+        return put_snapshot(key, ordinal, content, content_type, match)
 
     def _create(self, key: StreamKey) -> Create:
         options = self.options()
@@ -218,6 +246,10 @@ def assert_outcome(expected: Outcome, got: Outcome) -> None:
         assert got.message
         return
     names = set(type(expected).__annotations__) - {"stream_id"}
+    if isinstance(expected, SnapshotStored):
+        assert isinstance(got, SnapshotStored)
+        names.remove("snapshot")
+        assert told(got.snapshot) == told(expected.snapshot)
     if isinstance(expected, Appended) and expected.duplicate:
         names.remove("created_at_ms")  # the time of the stream's last write
     for name in names:
@@ -280,6 +312,10 @@ def observe(store: tailrace.Store, keys: Sequence[StreamKey] = KEYS) -> dict[str
         assert listed[key] == head
         streams[key] = {name: getattr(head, name) for name in HEAD_FIELDS}
         streams[key]["records"] = read_all(store, key)
+        if head.snapshot is not None:
+            streams[key]["snapshot"] = told(head.snapshot)
+            digest = hashlib.sha256(content_of(store, key)).digest()
+            assert digest == head.snapshot.digest
     return {"buckets": buckets, "streams": streams}
 
 

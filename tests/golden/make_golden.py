@@ -30,7 +30,7 @@ from tailrace import (
 from tests.engine.workload import START_MS, Clock, observe
 
 HERE = Path(__file__).parent
-FORMAT = 1
+FORMAT = 2
 NAMES = ("json", "text", "fork", "cut", "chain", "closed", "gone", "hidden", "ttl", "until", "ünï")
 KEYS = [StreamKey(bucket, name) for bucket in ("alpha", "beta-1") for name in NAMES]
 OPTIONS = Options(segment_bytes=64 * 1024, checkpoint_every_bytes=60 * 1024, background=False)
@@ -74,7 +74,19 @@ def fill(store: Store, clock: Clock) -> None:
     for number in range(60):
         do(Append(alpha["text"], [b"%d" % number * 400] * 3))
     do(Trim(alpha["text"], 2), SetMetadata(alpha["text"], b'{"set":"later"}'))
+    put_snapshot(store, alpha["json"], 2, b'{"folded":2}', "application/json")
+    put_snapshot(store, alpha["text"], 100, b"replaced", "text/plain")
+    put_snapshot(store, alpha["text"], 150, bytes(range(256)) * 20, "application/x; v=1")
+    put_snapshot(store, alpha["chain"], 1, b"", "application/octet-stream")
     do(Append(alpha["json"], [b'{"type":"note","text":"golden last"}']))
+
+
+def put_snapshot(
+    store: Store, key: StreamKey, ordinal: int, content: bytes, content_type: str
+) -> None:
+    with store.begin_snapshot(key, ordinal, content_type=content_type) as writer:
+        writer.write(content)
+        writer.commit()
 
 
 def plain(value: Any) -> Any:

@@ -36,7 +36,7 @@ from tailrace_server.front import (
     live_length,
     no_room_for_body,
 )
-from tailrace_server.live import LiveResponse
+from tailrace_server.live import CutOff, LiveResponse
 from tailrace_server.protocol.message import Chunk, Request, Response
 
 if TYPE_CHECKING:
@@ -278,11 +278,16 @@ class Connection:
         if body is not None:
             counters.body_bytes += body.bytes
             if body.left:
+                if isinstance(response, LiveResponse):
+                    response.close()
                 return False
         close = not message.keep_alive or self._shared.draining
         close = close or (body is not None and not body.whole)
         if isinstance(response, LiveResponse):
-            sent, ended = await self._send_live(request, response, close, message.http_10)
+            try:
+                sent, ended = await self._send_live(request, response, close, message.http_10)
+            finally:
+                response.close()
             close = close or not ended or self._shared.draining
         else:
             sent = await self._send_response(
@@ -335,11 +340,14 @@ class Connection:
                 raise BadLength(f"more than the announced {length} bytes")
             await wire.send_plain(data)
 
-        self._live = True
-        if self._half_closed:
+        self._live = not response.ends
+        if self._half_closed and self._live:
             self._abandon()
         # What is not chunked, one alone may write.
-        await response.run(wire if chunked else send)
+        try:
+            await response.run(wire if chunked else send)
+        except CutOff:
+            return wire.sent, False
         self._live = False
         if chunked:
             await self._send(writer.LAST_CHUNK)

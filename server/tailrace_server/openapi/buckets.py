@@ -16,6 +16,7 @@ from tailrace_server.openapi.shape import (
     json,
     named,
 )
+from tailrace_server.openapi.snapshots import VISIBLE
 
 _TAG: Final = "buckets"
 _MISSING: Final = {404: common.MISSING}
@@ -64,7 +65,12 @@ DESCRIBED: Final[Descriptions] = {
         "Drop what is before an offset; the offsets of what is left stay",
         {
             204: Answer("Dropped.", {}, (common.NEXT_OFFSET,)),
-            409: common.refusal("Backwards, or beyond the tail.", common.TAIL),
+            409: common.refusal(
+                "Backwards, beyond the tail, or newer than the visible snapshot.",
+                common.TAIL,
+                common.IS_CLOSED,
+                *VISIBLE,
+            ),
             410: common.GONE,
             **_MISSING,
         },

@@ -11,7 +11,14 @@ from typing import Final
 import msgspec
 
 import tailrace
-from tailrace_server.openapi import buckets, operation, sessions, streams, subscriptions
+from tailrace_server.openapi import (
+    buckets,
+    operation,
+    sessions,
+    snapshots,
+    streams,
+    subscriptions,
+)
 from tailrace_server.openapi.common import ANY_REQUEST, MISSING, UNAUTHORIZED, headless
 from tailrace_server.openapi.paths import PARTS
 from tailrace_server.openapi.schemas import SCHEMAS
@@ -22,6 +29,7 @@ from tailrace_server.routes import ROUTES, Route
 DESCRIBED: Final[Descriptions] = {
     **sessions.DESCRIBED,
     **streams.DESCRIBED,
+    **snapshots.DESCRIBED,
     **buckets.DESCRIBED,
     **subscriptions.DESCRIBED,
     **operation.DESCRIBED,
@@ -32,6 +40,7 @@ _TAGS: Final = {
     "sessions": "Sessions of JSON events.",
     "search": "Full-text search over sessions.",
     "streams": "The Durable Streams Protocol: /v1/stream/{path}, and /ds/{bucket}/{stream}.",
+    "snapshots": "Foldings of streams in buckets, and a first read that begins with one.",
     "buckets": "Namespaces of streams.",
     "subscriptions": "Durable cursors that wake workers.",
     "operation": "For whoever runs the server.",

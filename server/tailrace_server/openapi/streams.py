@@ -17,6 +17,7 @@ from tailrace_server.openapi.shape import (
     integer,
     named,
 )
+from tailrace_server.openapi.snapshots import VISIBLE
 from tailrace_server.protocol import headers
 from tailrace_server.protocol.stream_request import TTL_S_MAX
 from tailrace_server.streams.read import get_stream, head_stream
@@ -150,6 +151,7 @@ _HEAD: Final = common.headless(
                     common.CACHING,
                     Header(headers.STREAM_TTL, "Seconds, where it has a TTL.", _TTL),
                     Header(headers.STREAM_EXPIRES_AT, "Where it has an end.", named("Time")),
+                    *VISIBLE,
                 ),
             ),
             **_READABLE,

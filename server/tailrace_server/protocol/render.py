@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from tailrace.offset import encode_offset
+from tailrace.operation import Snapshot
 from tailrace.outcome import Appended, Reason, Rejection
 from tailrace_server.protocol import caching, errors, headers
 from tailrace_server.protocol.message import Chunk, HeaderList, Response
@@ -19,6 +20,8 @@ EVENT_STREAM: Final[HeaderList] = (
     (headers.X_ACCEL_BUFFERING, "no"),
     *headers.BASE,
 )
+
+DIGEST_PREFIX: Final = "sha256:"
 
 STATUS: Final[dict[Reason, int]] = {
     Reason.BUCKET_NOT_FOUND: 404,
@@ -45,6 +48,12 @@ STATUS: Final[dict[Reason, int]] = {
     Reason.TRIMMED: 410,
     Reason.TRIM_BACKWARDS: 409,
     Reason.TRIM_BEYOND_TAIL: 409,
+    Reason.TRIM_BEYOND_SNAPSHOT: 409,
+    Reason.SNAPSHOT_NOT_FOUND: 404,
+    Reason.SNAPSHOT_BEYOND_TAIL: 409,
+    Reason.SNAPSHOT_STALE: 409,
+    Reason.SNAPSHOT_CONFLICT: 409,
+    Reason.SNAPSHOT_MISMATCH: 409,
     Reason.TOO_LARGE: 413,
 }
 
@@ -65,8 +74,18 @@ def rejection(rejected: Rejection) -> Response:
     message = rejected.message
     if rejected.reason is Reason.PRECONDITION_FAILED:  # RFC 9110 section 13.1.1
         message = f"{headers.IF_MATCH}: {message}"
+    if rejected.snapshot is not None:
+        extra.extend(snapshot_headers(rejected.snapshot))
     return errors.error_response(
         STATUS[rejected.reason], rejected.reason.value, message, tuple(extra)
+    )
+
+
+def snapshot_headers(snapshot: Snapshot) -> HeaderList:
+    """Which snapshot is, or was made, the visible one."""
+    return (
+        (headers.STREAM_SNAPSHOT_OFFSET, encode_offset(snapshot.ordinal)),
+        (headers.STREAM_SNAPSHOT_DIGEST, DIGEST_PREFIX + snapshot.digest.hex()),
     )
 
 

@@ -53,6 +53,8 @@ def head(found: Head) -> Response:
         told.append((headers.STREAM_EXPIRES_AT, format_ms(found.expires_at_ms)))
     if found.closed:
         told.append((headers.STREAM_CLOSED, "true"))
+    if found.snapshot is not None:
+        told.extend(render.snapshot_headers(found.snapshot))
     return Response(200, (*told, *headers.BASE))
 
 

@@ -6,12 +6,13 @@ from typing import Final
 
 from tailrace.errors import Rejected
 from tailrace.operation import StreamKey
-from tailrace.outcome import Reason
+from tailrace.outcome import Reason, Rejection
 from tailrace_server.config import FLAT_BUCKET, SESSIONS_BUCKET
 from tailrace_server.context import Call
 from tailrace_server.keys import Grant, Right
 from tailrace_server.protocol import bucket_name, errors, headers, render, session_query
 from tailrace_server.protocol.errors import NOT_FOUND, RequestError, bad_request
+from tailrace_server.protocol.message import Response
 from tailrace_server.protocol.stream_name import is_reserved, stream_name
 from tailrace_server.protocol.target import path_segments, percent_decode
 
@@ -109,3 +110,10 @@ def refusal(error: Rejected, key: StreamKey) -> RequestError:
     if rejection.reason in (Reason.STREAM_NOT_FOUND, Reason.BUCKET_NOT_FOUND):
         return no_stream(key.stream)
     return RequestError(render.STATUS[rejection.reason], rejection.reason.value, rejection.message)
+
+
+def refused(rejection: Rejection, key: StreamKey) -> Response:
+    """The answer to a rejection, with all it tells of the stream."""
+    if rejection.reason in (Reason.STREAM_NOT_FOUND, Reason.BUCKET_NOT_FOUND):
+        return no_stream(key.stream).response()
+    return render.rejection(rejection)

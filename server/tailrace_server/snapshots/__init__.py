@@ -1,0 +1,1 @@
+"""Snapshots of streams, and the bootstrap that begins with one."""
