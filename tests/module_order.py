@@ -66,6 +66,7 @@ tailrace.decide_create
 tailrace.decide_snapshot
 tailrace.decide
 tailrace.commit
+tailrace.touch
 tailrace.snapshot
 tailrace.upkeep
 tailrace.core

@@ -12,7 +12,7 @@ from types import TracebackType
 from tailrace import limits, validate
 from tailrace.core import Core
 from tailrace.decide_snapshot import refuse_early
-from tailrace.errors import InvalidArgument, Rejected, StoreClosed, TailraceError
+from tailrace.errors import InvalidArgument, Rejected, StoreClosed
 from tailrace.operation import (
     Append,
     Create,
@@ -26,7 +26,6 @@ from tailrace.operation import (
     SetMetadata,
     StreamKey,
     StreamOptions,
-    Touch,
     Trim,
 )
 from tailrace.options import Options
@@ -36,8 +35,9 @@ from tailrace.reader import ReadPieces, ReadResult
 from tailrace.scope import scope_of_bucket, scope_of_streams
 from tailrace.snapshot import SnapshotReader, SnapshotWriter, open_visible
 from tailrace.storage import OsStorage, Storage
-from tailrace.stream import DEFAULT_CONTENT_TYPE, StreamState, is_expired, needs_touch
+from tailrace.stream import DEFAULT_CONTENT_TYPE, StreamState, is_expired
 from tailrace.ticket import Group, Ticket
+from tailrace.touch import Toucher
 from tailrace.views import BucketInfo, Head, SearchResult, StreamPage, head_of
 
 _logger = logging.getLogger("tailrace")
@@ -69,7 +69,6 @@ class Store:
         self._options = options
         self._closed = False
         self._close_lock = threading.Lock()
-        self._touching: set[int] = set()
         self._storage = storage or OsStorage(directory)
         self._storage.lock()
         try:
@@ -77,6 +76,7 @@ class Store:
         except BaseException:
             self._storage.close()
             raise
+        self._toucher = Toucher(self._core.committer)
 
     @property
     def on_group(self) -> Callable[[Group], None] | None:
@@ -355,7 +355,7 @@ class Store:
         if ordinal < 0:
             raise InvalidArgument("ordinal", "must not be negative")
         state = self._state(key)
-        self._touch(state)
+        self._toucher.touch(state, self._now_ms())
         return state
 
     def open_snapshot(self, key: Key, ordinal: int | None = None) -> SnapshotReader:
@@ -363,7 +363,7 @@ class Store:
 
         Renews a sliding TTL. Raises Rejected (no such stream or snapshot), Corrupted, OSError.
         """
-        self._touch(self._state(key))
+        self._toucher.touch(self._state(key), self._now_ms())
         return open_visible(self._storage, lambda: self._state(key), ordinal)
 
     def is_resident(self, key: Key, ordinal: int) -> bool:
@@ -377,7 +377,7 @@ class Store:
         False if ``timeout_s`` went by first. Rejected if there is no such stream to begin with.
         """
         state = self._state(key)
-        self._touch(state)
+        self._toucher.touch(state, self._now_ms())
         stream_id = state.config.stream_id
         deadline = time.monotonic() + timeout_s
         while True:
@@ -392,25 +392,6 @@ class Store:
                     return False
             finally:
                 self._core.waiters.remove(stream_id, event)
-
-    def _touch(self, state: StreamState) -> None:
-        """Renew a sliding TTL, without waiting for it."""
-        if not needs_touch(state, self._now_ms()):
-            return
-        stream_id = state.config.stream_id
-        if stream_id in self._touching or self._core.committer.poison is not None:
-            return
-        self._touching.add(stream_id)
-        try:
-            ticket = Ticket(self._touched, stream_id, internal=True)
-            self._core.committer.submit([Touch(state.config.key)], [ticket], [None])
-        except TailraceError:
-            # The read is still good; the next one tries again.
-            self._touching.discard(stream_id)
-
-    def _touched(self, ticket: Ticket) -> None:
-        assert isinstance(ticket.context, int)
-        self._touching.discard(ticket.context)
 
     def bucket(self, bucket: str) -> BucketInfo:
         """Rejected if there is no such bucket."""
