@@ -61,6 +61,7 @@ tailrace.indexer
 tailrace.recovery
 tailrace.plain_append
 tailrace.plan
+tailrace.listing
 tailrace.decide_append
 tailrace.decide_create
 tailrace.decide_snapshot

@@ -13,6 +13,7 @@ from tailrace import limits, validate
 from tailrace.core import Core
 from tailrace.decide_snapshot import refuse_early
 from tailrace.errors import InvalidArgument, Rejected, StoreClosed
+from tailrace.listing import stream_page
 from tailrace.operation import (
     Append,
     Create,
@@ -288,16 +289,16 @@ class Store:
     ) -> SnapshotWriter:
         """Begin to write a folding of the records before ``ordinal``; see SnapshotWriter.
 
-        ``match`` is the digest that the visible snapshot must have. Raises at once what is
-        certain whatever the bytes will be: Rejected, InvalidArgument, Overloaded, LogPoisoned.
+        ``match`` is the digest that the visible one must have. Raises at once what is certain
+        whatever the bytes will be: Rejected, InvalidArgument, Overloaded, LogPoisoned.
         """
         validate.snapshot_place(ordinal, content_type, match)
         state = self._state(key)
         if (refusal := refuse_early(state, ordinal, content_type, match)) is not None:
             raise Rejected(refusal)
-        self._core.committer.check_writable()
-        files, key = self._core.snapshots, state.config.key
-        return SnapshotWriter(files, self.perform, key, ordinal, content_type, match)
+        core, key = self._core, state.config.key
+        core.committer.check_writable()
+        return SnapshotWriter(core.snapshots, self.perform, key, ordinal, content_type, match)
 
     def _do(self, operation: Operation) -> Outcome:
         outcome = self.perform(operation)
@@ -416,20 +417,8 @@ class Store:
         if not 0 < limit <= limits.LIST_LIMIT_MAX:
             raise InvalidArgument("limit", f"must be from 1 to {limits.LIST_LIMIT_MAX}")
         self.bucket(bucket)
-        now_ms = self._now_ms()
-        heads: list[Head] = []
-        while True:
-            names = self._core.names.page(bucket, prefix, after, limit + 1, descending=descending)
-            for name in names:
-                found = live_stream(self._core.durable, StreamKey(bucket, name), now_ms)
-                if isinstance(found, Rejection):
-                    continue
-                if len(heads) == limit:
-                    return StreamPage(heads, has_more=True)
-                heads.append(head_of(found))
-            if len(names) <= limit:
-                return StreamPage(heads, has_more=False)
-            after = names[-1]
+        source = self._core.durable, self._core.names, self._now_ms()
+        return stream_page(*source, bucket, prefix, after, limit, descending=descending)
 
     # --- search
 
