@@ -134,6 +134,14 @@ void tr_gather_pieces(const uint8_t *segment, uint64_t segment_length, uint64_t 
     while (result->records < record_count) {
         uint64_t at = ordinal + result->records;
         uint64_t offset = entries[result->records];
+        if (result->bytes && result->bytes >= max_bytes / 2 &&
+            offset + TR_BATCH_HEADER_BYTES <= segment_length &&
+            get32(segment + offset + AT_PAYLOAD_LENGTH) > max_bytes - result->bytes) {
+            /* Most of it would be verified now to be read later. If its length is damage, the
+               read that begins there finds out. */
+            result->status = TR_GATHER_FULL;
+            break;
+        }
         if (result->checked != offset + 1 &&
             tr_batch_check(segment, segment_length, offset, base_position) != TR_BATCH_OK)
             goto bad;

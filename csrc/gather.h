@@ -47,7 +47,8 @@ struct tr_pieces_result {
 
    A run of min_mapped bytes and more is left where it is, in the segment; a shorter one is copied
    to out, whose capacity is no less than min_mapped. The first record is taken, whatever its size,
-   if one_at_least is not 0. */
+   if one_at_least is not 0. With half of max_bytes and more, it ends before a batch that does not
+   fit. */
 void tr_gather_pieces(const uint8_t *segment, uint64_t segment_length, uint64_t base_position,
                       uint64_t stream_id, uint64_t ordinal, const uint32_t *entries,
                       uint64_t record_count, uint64_t max_bytes, int32_t one_at_least,

@@ -182,7 +182,10 @@ class Broadcast:
         call = partial(fanout.send_to_all, audience.descriptors, step.data)
         # Not abandoned when cancelled: the call has descriptors in use.
         with trio.CancelScope(shield=True):
-            shorts = await trio.to_thread.run_sync(call, limiter=self._threads)
+            try:
+                shorts = await trio.to_thread.run_sync(call, limiter=self._threads)
+            except RuntimeError:  # the system gives us no more threads
+                shorts = call()
         audience.settle(step, shorts)
         self._mark(audience)
 
