@@ -49,7 +49,7 @@ typedef struct {
     uint32_t marker_length;
     uint32_t stamped; /* whether number and time come behind the marker */
     int32_t source;   /* the group whose stamps these subscribers wait for, or -1 */
-    uint32_t once;    /* each target is asked for or followed once, with its own body, not for ever */
+    uint32_t once;    /* each target is asked for or followed once, with its own body */
     uint64_t steps;   /* at most so many requests; 0: no limit */
     double rate;      /* requests a second of the whole group; 0: each as soon as it can */
 

@@ -72,6 +72,7 @@ def scripted(script: Script) -> Iterator[Base]:
 
         threading.Thread(target=accept, daemon=True).start()
         try:
-            yield Base(*listener.getsockname(), prefix="")
+            host, port = listener.getsockname()
+            yield Base(host, port, "")
         finally:
             listener.shutdown(socket.SHUT_RDWR)
