@@ -54,6 +54,12 @@ zeros(uint64_t count, size_t size)
     return memory;
 }
 
+int
+is_due(const lg_group *g, const connection *c)
+{
+    return g->rate > 0 && c->turn < c->granted;
+}
+
 /* ---- giving up ------------------------------------------------------------------- */
 
 static void
@@ -220,14 +226,18 @@ go_on(run *r, connection *c, int64_t now)
 {
     lg_group *g = group_of(r, c);
     int64_t intended = now;
-    if (!r->sending || (g->steps > 0 && r->asked[c->group] >= g->steps))
+    if (g->steps > 0 && r->asked[c->group] >= g->steps)
         return;
     if (g->rate > 0) {
-        if (c->turn >= c->granted)
+        /* What was due before the end is sent after it, too: else a slow server would be
+           asked less, and the requests that waited longest would be in no histogram. */
+        if (!is_due(g, c))
             return;
         double number = (double)(c->turn * g->connections + c->number);
         intended = r->start_ns + (int64_t)(number * 1e9 / g->rate);
     }
+    if (g->rate <= 0 && !r->sending)
+        return;
     if (g->kind == LG_REQUEST) {
         uint64_t target = c->number + c->turn * g->connections;
         if (g->once && target >= g->targets) {

@@ -49,6 +49,9 @@ int64_t now_ns(void);
 lg_group *group_of(run *r, connection *c);
 int subscribes(const lg_group *g);
 
+/* Whether the clock has allowed a request that is not sent yet. */
+int is_due(const lg_group *g, const connection *c);
+
 /* Zeroed memory; without it, no run. */
 void *zeros(uint64_t count, size_t size);
 

@@ -94,15 +94,21 @@ turn_over(run *r, int64_t until_ns)
     return now_ns();
 }
 
-/* Whether an answer is still to come. */
+static int
+owes_answer(run *r, connection *c)
+{
+    lg_group *g = group_of(r, c);
+    return c->state != OVER && !subscribes(g)
+           && (c->state == WAITING || c->state == CONNECTING || is_due(g, c));
+}
+
+/* Whether an answer is still to come, or a request that was due is still to be sent. */
 static int
 answers_owed(run *r)
 {
-    for (uint32_t i = 0; i < r->length; i++) {
-        connection *c = &r->all[i];
-        if (!subscribes(group_of(r, c)) && (c->state == WAITING || c->state == CONNECTING))
+    for (uint32_t i = 0; i < r->length; i++)
+        if (owes_answer(r, &r->all[i]))
             return 1;
-    }
     return 0;
 }
 
@@ -145,11 +151,9 @@ static void
 settle_accounts(run *r)
 {
     static const char text[] = "no answer came";
-    for (uint32_t i = 0; i < r->length; i++) {
-        connection *c = &r->all[i];
-        if (!subscribes(group_of(r, c)) && (c->state == WAITING || c->state == CONNECTING))
-            give_up(r, c, LG_E_UNANSWERED, text, sizeof text - 1);
-    }
+    for (uint32_t i = 0; i < r->length; i++)
+        if (owes_answer(r, &r->all[i]))
+            give_up(r, &r->all[i], LG_E_UNANSWERED, text, sizeof text - 1);
 }
 
 static int

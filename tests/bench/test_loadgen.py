@@ -285,6 +285,23 @@ def test_a_fixed_rate_shows_the_wait_of_every_request_that_was_due_in_a_stall() 
         assert slower > number
 
 
+def test_what_was_due_in_the_window_is_sent_and_counted_even_after_it() -> None:
+    """Else a server that stands still would have its longest waits forgotten."""
+    asked = itertools.count()
+
+    def script(_: bytes) -> list[bytes]:
+        if next(asked) == 0:
+            time.sleep(0.6)
+        return [answer(b"ticks")]
+
+    with scripted(script) as where:
+        group = http.read(where, ["/s"], connections=1, rate=100.0)
+        (done,) = native.run(replace(http.plan(where, group), window_s=0.2)).groups
+    assert done.errors == {}
+    assert 20 <= done.latency.count <= 21
+    assert done.latency.count == sum(done.acknowledged)
+
+
 def test_one_after_the_other_shows_the_stall_once() -> None:
     asked = itertools.count()
 
