@@ -1,0 +1,150 @@
+#ifndef TAILRACE_REACTOR_H
+#define TAILRACE_REACTOR_H
+#include <stdint.h>
+
+/* The sockets of many HTTP/1.1 connections in one epoll set.
+
+   tr_reactor_poll reads whatever has come and gives the plain requests (http_request.h) as
+   rows; tr_reactor_answer sends many answers. A connection has one request out at a time, so
+   answers go out in order; what a client sends meanwhile waits in the kernel, or, if it came
+   in the same read, here. Everything that is not plain is offered for hand-over: its
+   descriptor, with the bytes read and not yet sent, is then taken with tr_reactor_take.
+
+   A handle is a connection's slot and the slot's generation, so that the handle of one that
+   has ended is nobody's: such calls do nothing and are counted as stale.
+
+   Threads: tr_reactor_answer, _peer and _counters may be called from any. All others belong
+   to one thread, and tr_reactor_free comes when no other call is in progress.
+
+   Memory: a connection that waits for a request holds its slot alone (about 100 bytes); one
+   in the middle of a request at most head_max + body_max, or receive_max, bytes; one whose
+   client does not take its answer, that answer. */
+
+enum {
+    TR_ROW_REQUEST = 1,
+    TR_ROW_HANDOVER = 2, /* to be taken */
+    TR_ROW_REFUSED = 3,  /* handle is the descriptor of a client beyond the room; it is yours */
+
+    TR_ANSWER_CLOSE = 1, /* flags of an answer: end the connection behind it */
+
+    TR_LISTENERS_MAX = 16
+};
+
+struct tr_reactor;
+
+struct tr_reactor_limits {
+    uint32_t connections_max;
+    uint32_t head_max;
+    uint32_t body_max;
+    uint32_t fields_max;
+    uint32_t receive_max; /* bytes asked of the kernel at a time */
+};
+
+struct tr_row {
+    uint64_t handle;
+    uint32_t kind;
+    uint32_t method; /* TR_HTTP_GET, ... */
+    uint32_t keep_alive;
+    uint32_t head; /* offset in the arena; the body follows the head */
+    uint32_t head_length;
+    uint32_t body_length;
+    uint32_t target; /* offset from the head, as in the fields */
+    uint32_t target_length;
+    uint32_t first_field; /* index in the field table */
+    uint32_t field_count;
+};
+
+/* The same shape as struct tr_http_field. */
+struct tr_row_field {
+    uint32_t name;
+    uint32_t name_length;
+    uint32_t value;
+    uint32_t value_length;
+};
+
+struct tr_polled {
+    uint32_t rows;
+    uint32_t fields;
+    uint32_t arena;
+    int32_t accept_error; /* errno of an accept for which there were no means; else 0 */
+};
+
+struct tr_taken {
+    int32_t descriptor;
+    uint32_t tag;     /* as given to tr_reactor_adopt; 0 once a request was answered here */
+    uint32_t closing; /* nothing more is to be answered once the output is out */
+    uint64_t input;   /* bytes read and not yet given as a request; out begins with them */
+    uint64_t output;  /* bytes of an answer still to be sent; they follow in out */
+};
+
+struct tr_reactor_counters {
+    uint64_t open;
+    uint64_t accepted;
+    uint64_t adopted;
+    uint64_t requests;
+    uint64_t answered;
+    uint64_t stale;
+    uint64_t unsent; /* answers whose client was gone */
+    uint64_t offered;
+    uint64_t idle; /* closed because nothing came */
+};
+
+/* NULL and errno, or a reactor without listeners. */
+struct tr_reactor *tr_reactor_new(const struct tr_reactor_limits *limits);
+
+/* Closes every connection; those being answered, behind their answer. The reactor can be asked
+   and answered after, and knows no handle any more. */
+void tr_reactor_close(struct tr_reactor *reactor);
+
+/* Closes and frees. */
+void tr_reactor_free(struct tr_reactor *reactor);
+
+/* Readable when tr_reactor_poll has something to do. */
+int32_t tr_reactor_descriptor(struct tr_reactor *reactor);
+
+/* Accept from this non-blocking, listening descriptor, which stays the caller's and open until
+   tr_reactor_drain or _close. 0 or errno. */
+int32_t tr_reactor_listen(struct tr_reactor *reactor, int32_t descriptor);
+
+/* The least an arena, and a field table, can be. */
+uint64_t tr_reactor_arena_min(const struct tr_reactor_limits *limits);
+
+/* Accepts while fewer than room connections are open, reads, parses. Never waits. What there
+   was no space for keeps the descriptor readable. */
+void tr_reactor_poll(struct tr_reactor *reactor, uint64_t room, uint8_t *arena,
+                     uint64_t arena_capacity, struct tr_row *rows, uint32_t rows_capacity,
+                     struct tr_row_field *fields, uint32_t fields_capacity,
+                     struct tr_polled *out);
+
+/* Sends count answers, each to the connection its handle names: answer i is blob[ends[i - 1]]
+   to blob[ends[i]]. An answer that the client does not take at once is offered for hand-over.
+   Returns how many handles were not stale. */
+uint32_t tr_reactor_answer(struct tr_reactor *reactor, const uint64_t *handles,
+                           const uint64_t *ends, const uint8_t *flags, uint32_t count,
+                           const uint8_t *blob, uint64_t blob_length);
+
+/* Gives a connection away, with its descriptor: one that was offered, or one whose request is
+   out, without that request's bytes. 0; -1 for a stale handle; 1 if capacity is too small,
+   with the lengths in taken. */
+int32_t tr_reactor_take(struct tr_reactor *reactor, uint64_t handle, uint8_t *out,
+                        uint64_t capacity, struct tr_taken *taken);
+
+/* Takes a connected, non-blocking socket in, between two of its requests. Its handle, or 0 if
+   there is no room; then the descriptor stays the caller's. */
+uint64_t tr_reactor_adopt(struct tr_reactor *reactor, int32_t descriptor, uint32_t tag);
+
+/* Offers connections whose request has been incomplete for patience_ms, closes those that have
+   waited for one for idle_ms, and accepts again after an accept_error. */
+void tr_reactor_sweep(struct tr_reactor *reactor, uint64_t patience_ms, uint64_t idle_ms);
+
+/* Stops accepting, closes connections without a request, offers those with part of one; the
+   others are closed behind their answer. */
+void tr_reactor_drain(struct tr_reactor *reactor);
+
+/* The client's address in text, with its 0; the length without, or -1 for a stale handle. */
+int32_t tr_reactor_peer(struct tr_reactor *reactor, uint64_t handle, char *out,
+                        uint32_t capacity);
+
+void tr_reactor_counters(struct tr_reactor *reactor, struct tr_reactor_counters *out);
+
+#endif
