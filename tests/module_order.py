@@ -170,6 +170,11 @@ tailrace_server.fast
 tailrace_server.fast.parser
 tailrace_server.fast.writer
 tailrace_server.fast.socket_body
+tailrace_server.fast.shared
+tailrace_server.fast.reactor
+tailrace_server.fast.append_answer
+tailrace_server.fast.answers
+tailrace_server.fast.tick
 tailrace_server.fast.connection
 tailrace_server.fast.listener
 tailrace_server.asgi_body

@@ -135,6 +135,8 @@ static int32_t note(const uint8_t *data, const struct tr_http_field *field,
             break;
         if (++seen->lengths > 1)
             return TR_HTTP_OTHER;
+        out->length_value = field->value;
+        out->length_value_length = field->value_length;
         return read_length(value, field->value_length, limits->body_max, &out->body_length);
     case 16:
         if (same(name, 16, "proxy-connection"))
@@ -163,6 +165,7 @@ int32_t tr_http_parse(const uint8_t *data, uint64_t length, const struct tr_http
     int32_t found = TR_HTTP_OTHER;
 
     out->head_length = out->body_length = out->field_count = 0;
+    out->length_value = out->length_value_length = 0;
     out->keep_alive = 1;
     for (uint32_t i = 0; i < sizeof METHODS / sizeof METHODS[0]; i++) {
         const int32_t matched = match(p, end, METHODS[i]);

@@ -43,6 +43,8 @@ struct tr_http_request {
     uint32_t head_length; /* the body follows; 0 while a partial head has not ended */
     uint32_t body_length;
     uint32_t keep_alive; /* 0 if the client said Connection: close */
+    uint32_t length_value; /* where Content-Length says body_length; 0 if it was not sent */
+    uint32_t length_value_length;
     uint32_t field_count;
     struct tr_http_field fields[32];
 };

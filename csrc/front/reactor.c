@@ -18,7 +18,7 @@
 #include "http_request.h"
 
 _Static_assert(sizeof(struct tr_row_field) == sizeof(struct tr_http_field), "one shape");
-_Static_assert(sizeof(struct tr_row) == 48, "Python unpacks rows");
+_Static_assert(sizeof(struct tr_row) == 56, "Python unpacks rows");
 
 #include "reactor_slots.inc"
 
@@ -161,6 +161,8 @@ static void emit(const struct tr_reactor *reactor, const struct connection *c,
         .target_length = request->target_length,
         .first_field = used->fields,
         .field_count = request->field_count,
+        .length_value = request->length_value,
+        .length_value_length = request->length_value_length,
     };
     memcpy(sink->fields + used->fields, request->fields,
            request->field_count * sizeof request->fields[0]);

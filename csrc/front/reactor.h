@@ -52,6 +52,8 @@ struct tr_row {
     uint32_t target_length;
     uint32_t first_field; /* index in the field table */
     uint32_t field_count;
+    uint32_t length_value; /* the digits of Content-Length; no length if it was not sent */
+    uint32_t length_value_length;
 };
 
 /* The same shape as struct tr_http_field. */

@@ -108,7 +108,7 @@ def mount_app(
         nonlocal store, service
         store = await trio.to_thread.run_sync(tailrace.open, data_dir)
         service = Service(store, config or ServiceConfig(), KeyRing(api_keys))
-        service.context.metrics.add_front(app.counters, lambda: app.bodies.held)
+        service.context.metrics.add_front(lambda: app.counters, lambda: app.bodies.held)
 
         async def run(*, task_status: trio.TaskStatus[None]) -> None:
             with running:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import trio
 
 import tailrace
-from tailrace.operation import StreamKey
+from tailrace.operation import Append, StreamKey
+from tailrace.outcome import Outcome
 from tailrace_server.config import SESSIONS_BUCKET, ServiceConfig
 from tailrace_server.engine_bridge import EngineBridge
 from tailrace_server.keys import Grant, KeyRing
@@ -64,6 +66,37 @@ class WholeBody(BodyStream):
 
 
 Handler = Callable[[Context, Call], Awaitable[Answer]]
+
+
+class Plan(NamedTuple):
+    """An append to stage, and the response to what becomes of it, made on any thread.
+
+    ``plain``: an :class:`~tailrace.outcome.Appended` is answered by ``render.appended``.
+    """
+
+    operation: Append
+    answer: Callable[[Outcome], Response]
+    plain: bool
+
+
+Step = Callable[[bytes], Plan | Response | None]
+"""What is to be done for a request with this body, decided without waiting for anything.
+
+None: that cannot be told without waiting; the route's handler can. Raises as the handler does.
+"""
+
+Prepare = Callable[[Context, Call], Step | None]
+"""The part of a handler that needs no body; equal heads of requests give equal steps."""
+
+
+def staged(prepare: Callable[[Context, Call], Callable[[bytes], Plan]]) -> Handler:
+    """The handler that does what ``prepare`` and its step say."""
+
+    async def handler(context: Context, call: Call) -> Answer:
+        plan = prepare(context, call)(call.request.body)
+        return plan.answer(await context.bridge.perform(plan.operation))
+
+    return handler
 
 
 def session_key(session: str) -> StreamKey:

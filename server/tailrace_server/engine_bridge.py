@@ -27,6 +27,7 @@ READ_THREADS: Final = 8
 SEARCH_THREADS: Final = 2
 DISK_THREADS: Final = 4
 INLINE_READ_BYTES_MAX: Final = 1024 * 1024
+READ_NOW_BYTES_MAX: Final = 64 * 1024
 
 
 class Completion(ABC):
@@ -40,6 +41,20 @@ class Completion(ABC):
     @abstractmethod
     def complete(self, ticket: tailrace.Ticket) -> None:
         """Must not raise: it runs inside Trio's own loop."""
+
+
+class GroupContext:
+    """A ticket's context whose tickets are told a group at a time, on the committing thread.
+
+    ``tell`` is equal for contexts to be told together; it must be quick and must not raise.
+    ``key`` is the stream that the operation appends to.
+    """
+
+    __slots__ = ("key", "tell")
+
+    def __init__(self, tell: Callable[[list[tailrace.Ticket]], None], key: StreamKey) -> None:
+        self.tell = tell
+        self.key = key
 
 
 class _Request(Completion):
@@ -175,6 +190,23 @@ class EngineBridge:
         assert ticket.outcome is not None
         return ticket.outcome
 
+    def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:
+        """Submit many operations at once; see :meth:`tailrace.Store.submit_each`."""
+        self.store.submit_each(operations, contexts)
+
+    def read_now(
+        self, key: StreamKey, ordinal: int, *, max_bytes: int, max_records: int | None = None
+    ) -> tailrace.ReadResult | None:
+        """What :meth:`read` gives, if it is little and in memory; else None."""
+        if not self.store.is_resident(key, ordinal):
+            return None
+        little = min(max_bytes, READ_NOW_BYTES_MAX)
+        result = self.store.read(key, ordinal, max_bytes=little, max_records=max_records)
+        # What more bytes would have brought is not known.
+        if little < max_bytes and not result.up_to_date and result.count != max_records:
+            return None
+        return None if len(result.payload) > READ_NOW_BYTES_MAX else result
+
     async def read(
         self,
         key: StreamKey,
@@ -250,10 +282,33 @@ class EngineBridge:
 
     def _on_group(self, group: tailrace.Group) -> None:
         assert self._token is not None
+        tickets = self._tell_groups(group.tickets)
+        if self.on_change is not None:
+            tickets = group.tickets
+        elif not tickets and self.subscribers.keys().isdisjoint(group.stream_ids):
+            return  # a reader that comes now looks at the tail, which is durable
         try:
-            self._token.run_sync_soon(self._deliver, group.tickets, group.stream_ids)
+            self._token.run_sync_soon(self._deliver, tickets, group.stream_ids)
         except trio.RunFinishedError:
             pass  # the server has stopped; nobody waits any more
+
+    def _tell_groups(self, tickets: list[tailrace.Ticket]) -> list[tailrace.Ticket]:
+        """Tell the contexts that want to hear at once; the tickets of all others."""
+        others = []
+        groups: dict[Callable[[list[tailrace.Ticket]], None], list[tailrace.Ticket]] = {}
+        for ticket in tickets:
+            context = ticket.context
+            if isinstance(context, GroupContext):
+                group = groups.get(context.tell)
+                if group is None:
+                    groups[context.tell] = [ticket]
+                else:
+                    group.append(ticket)
+            else:
+                others.append(ticket)
+        for tell, group in groups.items():
+            tell(group)
+        return others
 
     def _deliver(self, tickets: Sequence[tailrace.Ticket], stream_ids: set[int]) -> None:
         for ticket in tickets:
@@ -272,7 +327,7 @@ class EngineBridge:
     ) -> None:
         for ticket in tickets:
             context, outcome = ticket.context, ticket.outcome
-            if not isinstance(context, _Request) or context.key is None:
+            if not isinstance(context, _Request | GroupContext) or context.key is None:
                 continue
             if isinstance(outcome, Created):
                 on_change(context.key, True)

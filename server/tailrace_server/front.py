@@ -15,9 +15,13 @@ from typing import Final, Protocol
 
 import structlog
 
+from tailrace.operation import Operation
+from tailrace_server.context import Plan
+from tailrace_server.engine_bridge import GroupContext
 from tailrace_server.live import LiveResponse
 from tailrace_server.protocol import errors, headers
 from tailrace_server.protocol.message import HeaderList, Request, Response
+from tailrace_server.service import Known
 
 KIB: Final = 1024
 
@@ -64,6 +68,33 @@ class Handler(Protocol):
         Asked about heads that :meth:`check_head` has no objection to, and about bodies that
         are larger than others may be.
         """
+        ...
+
+
+class InSteps(Handler, Protocol):
+    """What a front needs beside that to work on many requests at a time."""
+
+    def know(self, request: Request) -> Known | Response | None:
+        """All that a head (``request`` has no body) says by itself.
+
+        A response refuses it; None leaves it to :meth:`handle`. Responses are counted.
+        """
+        ...
+
+    def plan(self, known: Known, body: bytes) -> Plan | Response | None:
+        """What to stage or to answer; None leaves it to :meth:`handle`."""
+        ...
+
+    def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:
+        """Stage what was planned; each context is told. TailraceError: nothing was staged."""
+        ...
+
+    def fault(self, known: Known, error: Exception) -> Response:
+        """The answer when staging, or what was staged, failed. From any thread."""
+        ...
+
+    def answered(self, route: str, status: int, count: int) -> None:
+        """Count answers to what was planned. From any thread."""
         ...
 
 

@@ -32,12 +32,14 @@ class FrontCounters:
 class FrontSamples(Collector):
     """A front's counters as metrics, read when Prometheus asks."""
 
-    def __init__(self, counters: FrontCounters, bodies_held: Callable[[], int]) -> None:
+    def __init__(
+        self, counters: Callable[[], FrontCounters], bodies_held: Callable[[], int]
+    ) -> None:
         self._counters = counters
         self._bodies_held = bodies_held
 
     def collect(self) -> Iterator[Metric]:
-        counters = self._counters
+        counters = self._counters()
         name = "tailrace_front_"
         yield GaugeMetricFamily(
             f"{name}connections", "Open connections", value=counters.connections

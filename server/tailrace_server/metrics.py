@@ -95,16 +95,19 @@ class Metrics:
         self.registry.register(_Samples(lambda: {f"engine_{k}": v for k, v in engine().items()}))
         self.registry.register(_Samples(server))
 
-    def add_front(self, counters: FrontCounters, bodies_held: Callable[[], int]) -> None:
+    def add_front(
+        self, counters: Callable[[], FrontCounters], bodies_held: Callable[[], int]
+    ) -> None:
         """Show a front's counters too. One front a service."""
         self.registry.register(FrontSamples(counters, bodies_held))
 
-    def answered(self, route: str, status: int) -> None:
+    def answered(self, route: str, status: int, count: int = 1) -> None:
+        """Count requests answered; from any thread."""
         child = self._children.get((route, status))
         if child is None:
             child = self._requests.labels(route, str(status))
             self._children[(route, status)] = child
-        child.inc()
+        child.inc(count)
 
     def exposition(self) -> bytes:
         return generate_latest(self.registry)

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from tailrace_server import operations
 from tailrace_server.buckets import manage as buckets
 from tailrace_server.buckets.retention import put_retention
-from tailrace_server.context import Handler
+from tailrace_server.context import Handler, Prepare
 from tailrace_server.keys import Right
 from tailrace_server.protocol import errors, headers, session_query
 from tailrace_server.protocol.errors import RequestError
@@ -19,8 +19,8 @@ from tailrace_server.sessions import append, manage, read, search
 from tailrace_server.snapshots.bootstrap import get_bootstrap
 from tailrace_server.snapshots.publish import delete_snapshot, put_snapshot
 from tailrace_server.snapshots.read import get_newest, get_snapshot
-from tailrace_server.streams.read import get_stream, head_stream
-from tailrace_server.streams.write import delete_stream, post_stream, put_stream
+from tailrace_server.streams.read import get_stream, head_stream, prepare_get, prepare_head
+from tailrace_server.streams.write import delete_stream, post_stream, prepare_post, put_stream
 from tailrace_server.subscriptions import handlers as subscriptions
 
 
@@ -30,6 +30,8 @@ class Route:
 
     ``streamed``: the handler reads the body as it arrives, from ``request.stream``, and bounds
     it by itself.
+
+    ``prepare`` says what the handler says without waiting, see :data:`context.Prepare`.
     """
 
     method: str
@@ -38,6 +40,7 @@ class Route:
     right: Right | None = None
     public: bool = False
     streamed: bool = False
+    prepare: Prepare | None = None
 
 
 _SUBSCRIPTION: Final = "/v1/stream/__ds/subscriptions/{subscription}"
@@ -50,7 +53,13 @@ ROUTES: Final = (
     Route("POST", "/v1/sessions/{session}", manage.update_session, Right.MANAGE),
     Route("DELETE", "/v1/sessions/{session}", manage.delete_session, Right.MANAGE),
     Route("POST", "/v1/sessions/{session}/fork", manage.fork_session, Right.READ),
-    Route("POST", "/v1/sessions/{session}/events", append.post_events, Right.APPEND),
+    Route(
+        "POST",
+        "/v1/sessions/{session}/events",
+        append.post_events,
+        Right.APPEND,
+        prepare=append.prepare_post,
+    ),
     Route("GET", "/v1/sessions/{session}/events", read.get_events, Right.READ),
     Route("HEAD", "/v1/sessions/{session}/events", read.head_events, Right.READ),
     Route("GET", "/v1/sessions/{session}/events/stream", read.stream_events, Right.READ),
@@ -69,18 +78,18 @@ ROUTES: Final = (
     Route("POST", f"{_SUBSCRIPTION}/ack", subscriptions.ack, public=True),
     Route("POST", f"{_SUBSCRIPTION}/release", subscriptions.release, public=True),
     Route("PUT", "/v1/stream/{stream_name*}", put_stream),
-    Route("POST", "/v1/stream/{stream_name*}", post_stream),
-    Route("GET", "/v1/stream/{stream_name*}", get_stream),
-    Route("HEAD", "/v1/stream/{stream_name*}", head_stream),
+    Route("POST", "/v1/stream/{stream_name*}", post_stream, prepare=prepare_post),
+    Route("GET", "/v1/stream/{stream_name*}", get_stream, prepare=prepare_get),
+    Route("HEAD", "/v1/stream/{stream_name*}", head_stream, prepare=prepare_head),
     Route("DELETE", "/v1/stream/{stream_name*}", delete_stream),
     Route("PUT", "/ds/{bucket}", buckets.put_bucket),
     Route("GET", "/ds/{bucket}", buckets.get_bucket),
     Route("DELETE", "/ds/{bucket}", buckets.delete_bucket),
     Route("GET", "/ds/{bucket}/streams", buckets.list_streams),
     Route("PUT", "/ds/{bucket}/{stream}", put_stream),
-    Route("POST", "/ds/{bucket}/{stream}", post_stream),
-    Route("GET", "/ds/{bucket}/{stream}", get_stream),
-    Route("HEAD", "/ds/{bucket}/{stream}", head_stream),
+    Route("POST", "/ds/{bucket}/{stream}", post_stream, prepare=prepare_post),
+    Route("GET", "/ds/{bucket}/{stream}", get_stream, prepare=prepare_get),
+    Route("HEAD", "/ds/{bucket}/{stream}", head_stream, prepare=prepare_head),
     Route("DELETE", "/ds/{bucket}/{stream}", delete_stream),
     Route("PUT", "/ds/{bucket}/{stream}/retention/{offset}", put_retention),
     Route("GET", "/ds/{bucket}/{stream}/snapshot", get_newest),

@@ -60,7 +60,9 @@ class Front(Protocol):
     def connections(self) -> int: ...
 
     @property
-    def counters(self) -> FrontCounters: ...
+    def counters(self) -> FrontCounters:
+        """As of now."""
+        ...
 
     @property
     def bodies(self) -> BodyBudget: ...
@@ -229,7 +231,7 @@ async def _serve(
 ) -> None:
     service = Service(store, settings.service, keys)
     front = make_front(service)
-    service.context.metrics.add_front(front.counters, lambda: front.bodies.held)
+    service.context.metrics.add_front(lambda: front.counters, lambda: front.bodies.held)
     urls = [_url(listener, secure=settings.certfile is not None) for listener in listeners]
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 import trio
@@ -17,11 +18,11 @@ from tailrace.errors import (
     Rejected,
     StoreClosed,
 )
-from tailrace.operation import CreateBucket
+from tailrace.operation import CreateBucket, Operation
 from tailrace.outcome import Reason, Rejection
 from tailrace_server.config import BUCKETS, ServiceConfig
-from tailrace_server.context import Answer, Call, Context, WholeBody, no_session
-from tailrace_server.engine_bridge import EngineBridge
+from tailrace_server.context import Answer, Call, Context, Plan, Step, WholeBody, no_session
+from tailrace_server.engine_bridge import EngineBridge, GroupContext
 from tailrace_server.keys import Grant, KeyRing
 from tailrace_server.live import Hub, LiveResponse
 from tailrace_server.metrics import Metrics
@@ -37,6 +38,19 @@ from tailrace_server.subscriptions.manager import Subscriptions
 __all__ = ["LiveResponse", "Service", "ServiceConfig"]
 
 _log = structlog.get_logger("tailrace.service")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A request's head, routed, authorized and understood.
+
+    What it says holds for every request with an equal head, until ``grant`` is revoked.
+    """
+
+    request: Request
+    route: str
+    grant: Grant
+    step: Step
 
 
 class Service:
@@ -149,6 +163,58 @@ class Service:
             error.__traceback__ = None
         self.context.metrics.answered(route, answer.status)
         return answer
+
+    def know(self, request: Request) -> Known | Response | None:
+        """The part of :meth:`handle` that needs no body (``request`` has none) and no waiting.
+
+        A response if the request is refused whatever its body; None if only :meth:`handle`
+        can answer it.
+        """
+        route = "none"
+        try:
+            if request.method == "OPTIONS":
+                return None
+            self._check_local(request)
+            match, grant = self._authorize(request)
+            route = match.route.path
+            if match.route.prepare is None:
+                return None
+            call = Call(request, match.params, parse_query(request.query), grant)
+            step = match.route.prepare(self.context, call)
+        except RequestError as error:
+            answer = error.response()
+        except Exception as error:
+            answer = _fault(request, error)
+        else:
+            return None if step is None else Known(request, route, grant, step)
+        self.context.metrics.answered(route, answer.status)
+        return answer
+
+    def plan(self, known: Known, body: bytes) -> Plan | Response | None:
+        """What :meth:`handle` would do; None if only it can tell. Responses are not counted."""
+        if len(body) > self.context.config.body_bytes_max:
+            return None
+        try:
+            return known.step(body)
+        except RequestError as error:
+            return error.response()
+        except Exception as error:
+            return _fault(known.request, error)
+
+    def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:
+        """Stage what was planned, all at once; each context is told of its own operation.
+
+        Raises as :meth:`tailrace.Store.submit_each`; then nothing was staged.
+        """
+        self.context.bridge.stage(operations, contexts)
+
+    def answered(self, route: str, status: int, count: int) -> None:
+        """Count answers to what was planned. From any thread."""
+        self.context.metrics.answered(route, status, count)
+
+    def fault(self, known: Known, error: Exception) -> Response:
+        """The answer to a request whose operation failed, or could not be staged."""
+        return _fault(known.request, error)
 
     def _check_local(self, request: Request) -> None:
         if self.context.config.loopback_only_without_keys and self.context.keys.is_open:

@@ -112,6 +112,9 @@ class ServiceDouble:
         }
         return Response(200, (("Content-Type", "application/json"),), (json.dumps(seen).encode(),))
 
+    def know(self, request: Request) -> None:
+        """Everything is for :meth:`handle`."""
+
     def check_head(self, request: Request) -> Response | None:
         if request.header("x-refuse") is None:
             return None

@@ -80,7 +80,7 @@ def test_metrics_show_every_counter() -> None:
     counters.refusals[408] = 6
     counters.refusals[413] = 7
     metrics = Metrics(dict, dict)
-    metrics.add_front(counters, lambda: 8)
+    metrics.add_front(lambda: counters, lambda: 8)
     shown = {
         (sample.name.removeprefix("tailrace_front_"), *sample.labels.values()): sample.value
         for family in text_string_to_metric_families(metrics.exposition().decode())

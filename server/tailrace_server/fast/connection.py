@@ -1,4 +1,8 @@
-"""One connection of the fast front: requests in, answers out, in order.
+"""One connection of the fast front that needs a task: requests in, answers out, in order.
+
+It begins with what the reactor has read of it and not sent yet, and goes back there when it
+is idle: what its client asks next is most likely plain. One whose requests are not (as from a
+client that sends all its bodies chunked) stays until it rests for a moment.
 
 One Trio task, one cancel scope. Everything that ends a connection early (a deadline, the
 client leaving, a drain, a client that stopped taking its answer) cancels that scope and
@@ -13,7 +17,7 @@ import socket
 import time
 from enum import Enum, auto
 from math import inf
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 import trio
@@ -22,6 +26,7 @@ from tailrace_server.audience import Wire
 from tailrace_server.body import BodyShare
 from tailrace_server.fast import writer
 from tailrace_server.fast.parser import Message, RequestParser
+from tailrace_server.fast.shared import Shared
 from tailrace_server.fast.socket_body import SocketBody
 from tailrace_server.front import (
     HALF_CLOSE_GRACE_S,
@@ -39,15 +44,17 @@ from tailrace_server.front import (
 from tailrace_server.live import CutOff, LiveResponse
 from tailrace_server.protocol.message import Chunk, Request, Response
 
-if TYPE_CHECKING:
-    from tailrace_server.fast.listener import Shared
-
 _RECEIVE_BYTES: Final = 64 * 1024
 _JOIN_BYTES_MAX: Final = 64 * 1024
 """Up to here a copy into one buffer is cheaper than a gathered write."""
 _GATHER_PIECES_MAX: Final = 512  # Linux allows 1,024 (IOV_MAX)
 _STEPS_BETWEEN_YIELDS: Final = 16
 """Receives and answers that may happen without a wait before other connections get their turn."""
+
+_RETURNS_MAX: Final = 4
+"""So often in a row a connection goes back at once, with no plain request in between."""
+_REST_S: Final = 1.0
+"""One that went back more often goes when it has been idle for so long."""
 
 _log = structlog.get_logger("tailrace.front")
 
@@ -70,35 +77,58 @@ _LATE: Final = {
 
 
 class Connection:
-    """Serves one accepted, non-blocking socket until either side ends it."""
+    """Serves one connected, non-blocking socket until either side ends it or it goes back.
+
+    ``data`` was received from it, ``output`` is still to be sent, and then, if it is
+    ``closing``, nothing more. ``tag`` is how often it went back.
+    """
 
     __slots__ = (
         "_body",
         "_body_started",
         "_broken",
+        "_closing",
         "_deadline_means",
         "_end",
         "_half_closed",
         "_handling",
         "_limits",
         "_live",
+        "_output",
         "_parser",
         "_peer",
+        "_returning",
         "_safe",
         "_scope",
         "_share",
         "_shared",
         "_socket",
         "_steps",
+        "_tag",
         "deadline",
     )
 
-    def __init__(self, sock: socket.socket, peer: str, shared: Shared) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        shared: Shared,
+        data: bytes,
+        *,
+        output: bytes = b"",
+        closing: bool = False,
+        tag: int = 0,
+    ) -> None:
         self._socket = sock
-        self._peer = peer
+        self._peer = ""
         self._shared = shared
+        self._output = output
+        self._closing = closing
+        self._tag = tag
+        self._returning = False
         self._limits: FrontLimits = shared.limits
         self._parser = RequestParser(shared.limits, shared.service.streams)
+        if data and not closing:
+            self._parser.feed(data)
         self._scope = trio.CancelScope()
         self._end: End | None = None
         self.deadline = inf
@@ -115,9 +145,10 @@ class Connection:
         self._steps = 0
 
     async def run(self) -> None:
-        """Serve, then close the socket. Raises nothing but Trio's own cancellation."""
+        """Serve, then let go of the socket. Raises nothing but Trio's own cancellation."""
         descriptor = self._socket.fileno()
         try:
+            self._peer = str(self._socket.getpeername()[0])
             self._shared.watch.add(descriptor, self._peer_left)
             with self._scope:
                 await self._serve()
@@ -131,7 +162,10 @@ class Connection:
         finally:
             self._share.release()
             self._shared.watch.remove(descriptor)
-            self._socket.close()
+            if self._returning and self._shared.give_back(descriptor, self._tag):
+                self._socket.detach()
+            else:
+                self._socket.close()
 
     # -- what others tell it; all in the Trio thread
 
@@ -173,12 +207,21 @@ class Connection:
 
     async def _serve(self) -> None:
         parser = self._parser
+        if self._output:
+            await self._send(self._output)
+            self._output = b""
+        if self._closing:
+            await self._linger()
+            return
         self._await_request()
         while True:
             event: Message | Refusal | Response | None = parser.next_event()
             if event is None and parser.in_body:
                 event = await self._look_at_head()
             if event is None:
+                if not parser.in_message and await self._goes_back():
+                    self._returning = True
+                    return
                 data = await self._receive()
                 if not data:
                     return  # the client left, between requests or in the middle of one
@@ -205,6 +248,18 @@ class Connection:
             self._body = None
             self._share.release()
             self._await_request()
+
+    async def _goes_back(self) -> bool:
+        """Whether the reactor gets the connection, which is idle, rather than its next request."""
+        if self._shared.draining or self._end is not None:
+            return False
+        if self._tag < _RETURNS_MAX:
+            self._tag += 1
+            return True
+        with trio.move_on_after(min(_REST_S, self._limits.idle_timeout_s)) as rest:
+            await trio.lowlevel.wait_readable(self._socket)
+        self._tag = 0 if rest.cancelled_caught else self._tag
+        return rest.cancelled_caught
 
     def _await_request(self) -> None:
         if self._parser.in_message:
@@ -307,12 +362,7 @@ class Connection:
         self, method: str, response: Response, *, close: bool, http_10: bool
     ) -> int:
         """Send a whole response; the number of its body bytes that went out."""
-        try:
-            head, body, length = writer.whole(response, method, close=close, http_10=http_10)
-        except writer.InvalidHeader:
-            _log.exception("invalid response")
-            response = Refusal(500, "the answer could not be sent").response()
-            head, body, length = writer.whole(response, method, close=close, http_10=http_10)
+        head, body, length = writer.whole_or_500(response, method, close=close, http_10=http_10)
         if not body:
             await self._send(head)
         elif len(head) + length <= _JOIN_BYTES_MAX:

@@ -1,88 +1,76 @@
-"""Accepts the connections of the fast front, bounds their number, and sees to their deadlines."""
+"""The fast front: the reactor's loop, the connections handed over, and their deadlines."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import socket
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
-import structlog
 import trio
 
 from tailrace_server.body import BodyBudget
 from tailrace_server.fast import writer
+from tailrace_server.fast.answers import Answers
 from tailrace_server.fast.connection import Connection
-from tailrace_server.front import FrontLimits, Handler, Refusal, at_capacity
+from tailrace_server.fast.reactor import Reactor, Taken
+from tailrace_server.fast.shared import Shared
+from tailrace_server.fast.tick import Tick
+from tailrace_server.front import FrontLimits, InSteps, at_capacity
 from tailrace_server.front_counters import FrontCounters
-from tailrace_server.peer_watch import PeerWatch
-from tailrace_server.protocol.message import Request
 
-_ACCEPTS_BETWEEN_YIELDS: Final = 64
 _REFUSALS_MAX: Final = 256
 """Clients told 503 at the same time; beyond that a connection is closed without a word."""
 _REFUSAL_LINGER_S: Final = 1.0
 _SWEEPS_PER_TIMEOUT: Final = 8
-_SWEEP_S_MAX: Final = 0.5
-_NO_DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_NO_DESCRIPTORS_PAUSE_S: Final = 0.1
-
-_log = structlog.get_logger("tailrace.front")
-_access = structlog.get_logger("tailrace.access")
-
-
-@dataclass(slots=True)
-class Shared:
-    """What the connections of one front have in common."""
-
-    service: Handler
-    limits: FrontLimits
-    access_log: bool
-    bodies: BodyBudget
-    counters: FrontCounters
-    watch: PeerWatch = field(default_factory=PeerWatch)
-    draining: bool = False
-
-    def log_request(
-        self, request: Request, status: int, sent: int, started: float, peer: str
-    ) -> None:
-        """One line; without the query and the headers, where keys travel."""
-        _access.info(
-            "request",
-            method=request.method,
-            path=request.path,
-            status=status,
-            bytes=sent,
-            ms=round((time.perf_counter() - started) * 1000, 2),
-            client=peer,
-        )
-
-    def log_refusal(self, refusal: Refusal, peer: str) -> None:
-        """One line for what never became a request."""
-        _access.info("refused", status=refusal.status, reason=refusal.message, client=peer)
+_SWEEP_S_MAX: Final = 0.25
+_PATIENCE_SWEEPS: Final = 1
+"""A request that is incomplete for so many sweeps gets a task of its own, which has deadlines
+for it and looks at its head before its body is there."""
 
 
 class FastFront:
     """Serves listening sockets until told to drain. One use."""
 
     def __init__(
-        self, service: Handler, limits: FrontLimits | None = None, *, access_log: bool = False
+        self, service: InSteps, limits: FrontLimits | None = None, *, access_log: bool = False
     ) -> None:
         limits = limits or FrontLimits()
+        self._service = service
+        self._reactor = Reactor(limits)
         self.bodies = BodyBudget(limits.bodies_bytes_max)
-        self.counters = FrontCounters()
-        self._shared = Shared(service, limits, access_log, self.bodies, self.counters)
-        self._connections: set[Connection] = set()
+        self._counters = FrontCounters()
+        self._shared = Shared(
+            service, limits, access_log, self.bodies, self._counters, self._reactor.adopt
+        )
+        self._tasks: set[Connection] = set()
+        self._nursery: trio.Nursery | None = None
         self._refusals = 0
-        self._accepting = trio.CancelScope()
+        self._reading = trio.CancelScope()
+        self.handed_over = 0
+        """How many connections got a task, each time that it did."""
+        self._tick: Tick | None = None
 
     @property
     def connections(self) -> int:
         """Open connections."""
-        return len(self._connections)
+        return self._reactor.counters()["open"] + len(self._tasks)
+
+    @property
+    def counters(self) -> FrontCounters:
+        found = self._reactor.counters()
+        self._counters.connections = found["open"] + len(self._tasks)
+        self._counters.accepted = found["accepted"]
+        return self._counters
+
+    def figures(self) -> dict[str, int]:
+        """What else the front has done so far."""
+        kept = 0 if self._tick is None else self._tick.heads_kept
+        return {
+            **self._reactor.counters(),
+            "handed_over": self.handed_over,
+            "heads_kept": kept,
+            "tasks": len(self._tasks),
+        }
 
     async def serve(
         self,
@@ -94,80 +82,93 @@ class FastFront:
 
         Closes the listeners. Returns when the last connection has ended.
         """
-        for listener in listeners:
-            listener.setblocking(False)
-        async with trio.open_nursery() as housekeeping:
-            housekeeping.start_soon(self._shared.watch.run)
-            housekeeping.start_soon(self._sweep)
-            async with trio.open_nursery() as nursery:
-                try:
-                    with self._accepting:
-                        async with trio.open_nursery() as acceptors:
-                            for listener in listeners:
-                                acceptors.start_soon(self._accept, listener, nursery)
-                            task_status.started()
-                finally:
-                    for listener in listeners:
-                        listener.close()
-            housekeeping.cancel_scope.cancel()
+        answers = Answers(self._reactor, self._service, self._shared)
+        answers.on_sent = self._end_if_drained
+        tick = self._tick = Tick(
+            self._reactor,
+            self._service,
+            self._shared,
+            answers,
+            hand_over=self._hand_over,
+            refuse=self._refuse,
+        )
+        try:
+            for listener in listeners:
+                listener.setblocking(False)
+                self._reactor.listen(listener.fileno())
+            async with trio.open_nursery() as housekeeping:
+                housekeeping.start_soon(self._shared.watch.run)
+                housekeeping.start_soon(self._sweep)
+                async with trio.open_nursery() as nursery:
+                    self._nursery = nursery
+                    task_status.started()
+                    with self._reading:
+                        await self._read(tick)
+                housekeeping.cancel_scope.cancel()
+        finally:
+            self._reactor.close()
+            for listener in listeners:
+                listener.close()
 
     def drain(self) -> None:
         """Stop accepting; end idle connections now and the others after their answer."""
         self._shared.draining = True
-        self._accepting.cancel()
-        for connection in tuple(self._connections):
+        self._reactor.drain()
+        for connection in tuple(self._tasks):
             connection.drain()
+        self._end_if_drained()
 
-    async def _accept(self, listener: socket.socket, nursery: trio.Nursery) -> None:
-        accepted = 0
+    def _end_if_drained(self) -> None:
+        if self._shared.draining and not self._reactor.counters()["open"]:
+            self._reading.cancel()
+
+    async def _read(self, tick: Tick) -> None:
+        descriptor = self._reactor.descriptor
+        connections_max = self._shared.limits.connections_max
         while True:
-            try:
-                sock, address = listener.accept()
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(listener)
-                continue
-            except OSError as error:
-                if error.errno in _NO_DESCRIPTORS:
-                    _log.error("cannot accept", reason=error.strerror)
-                    await trio.sleep(_NO_DESCRIPTORS_PAUSE_S)
-                else:
-                    await trio.lowlevel.checkpoint()  # the client was faster in giving up
-                continue
-            sock.setblocking(False)
-            if len(self._connections) >= self._shared.limits.connections_max:
-                self.counters.refused += 1
-                self._refuse(sock, nursery)
-            else:
-                self.counters.accepted += 1
-                with contextlib.suppress(OSError):  # reset already: its own task will see
-                    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                connection = Connection(sock, str(address[0]), self._shared)
-                self._connections.add(connection)
-                nursery.start_soon(self._run, connection)
-            accepted += 1
-            if accepted % _ACCEPTS_BETWEEN_YIELDS == 0:
-                await trio.lowlevel.checkpoint()
+            await trio.lowlevel.wait_readable(descriptor)
+            tick.run(connections_max - len(self._tasks))
+            if self._shared.draining:
+                self._end_if_drained()
+
+    def _hand_over(self, taken: Taken, data: bytes) -> None:
+        """Give a connection a task of its own; ``data`` comes before what was taken."""
+        assert self._nursery is not None
+        sock = socket.socket(fileno=taken.descriptor)
+        connection = Connection(
+            sock,
+            self._shared,
+            data + taken.input,
+            output=taken.output,
+            closing=taken.closing,
+            tag=taken.tag,
+        )
+        self.handed_over += 1
+        self._tasks.add(connection)
+        self._nursery.start_soon(self._run, connection)
 
     async def _run(self, connection: Connection) -> None:
         self.counters.connections += 1
         try:
             await connection.run()
         finally:
-            self.counters.connections -= 1
-            self._connections.discard(connection)
+            self._tasks.discard(connection)
 
-    def _refuse(self, sock: socket.socket, nursery: trio.Nursery) -> None:
+    def _refuse(self, descriptor: int) -> None:
+        assert self._nursery is not None
+        self._counters.refused += 1
+        sock = socket.socket(fileno=descriptor)
         if self._refusals >= _REFUSALS_MAX:
             sock.close()
             return
         self._refusals += 1
-        nursery.start_soon(self._send_refusal, sock)
+        self._nursery.start_soon(self._send_refusal, sock)
 
     async def _send_refusal(self, sock: socket.socket) -> None:
         """503, then a moment in which the client can read it before its request is reset."""
-        head, body, _ = writer.whole(at_capacity().response(), "GET", close=True, http_10=False)
+        data = writer.joined(at_capacity().response(), "GET", close=True)
         try:
-            sock.send(b"".join((head, *body)))
+            sock.send(data)
             sock.shutdown(socket.SHUT_WR)
             with trio.move_on_after(_REFUSAL_LINGER_S):
                 while True:
@@ -192,7 +193,8 @@ class FastFront:
         interval_s = min(_SWEEP_S_MAX, shortest_s / _SWEEPS_PER_TIMEOUT)
         while True:
             await trio.sleep(interval_s)
+            self._reactor.sweep(_PATIENCE_SWEEPS * interval_s, limits.idle_timeout_s)
             now = trio.current_time()
-            for connection in self._connections:
+            for connection in self._tasks:
                 if connection.deadline <= now:
                     connection.expire()

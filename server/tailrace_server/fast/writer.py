@@ -8,7 +8,9 @@ from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final
 
-from tailrace_server.front import has_body, live_length, whole_length
+import structlog
+
+from tailrace_server.front import Refusal, has_body, live_length, whole_length
 from tailrace_server.live import LiveResponse
 from tailrace_server.protocol.headers import CONTENT_LENGTH
 from tailrace_server.protocol.message import Response
@@ -21,23 +23,26 @@ _STATUS_LINES: Final = {
 }
 
 
+_log = structlog.get_logger("tailrace.front")
+
+
 class InvalidHeader(ValueError):
     """A header field holds a line break or a byte that cannot be sent: an error of ours."""
 
 
 class _Clock:
-    """The Date field, formatted once a second."""
+    """The Date field, formatted once a second. For any thread."""
 
     def __init__(self) -> None:
-        self._second = -1
-        self._line = ""
+        self._of_second = (-1, "")
 
     def date_line(self) -> str:
         second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._line = f"Date: {formatdate(second, usegmt=True)}\r\n"
-        return self._line
+        known, line = self._of_second
+        if second != known:
+            line = f"Date: {formatdate(second, usegmt=True)}\r\n"
+            self._of_second = second, line
+        return line
 
 
 _clock: Final = _Clock()
@@ -84,6 +89,24 @@ def whole(
     if not length or not has_body(method, response.status):
         return start, (), 0
     return start, response.body, length
+
+
+def whole_or_500(
+    response: Response, method: str, *, close: bool, http_10: bool
+) -> tuple[bytes, tuple[bytes | bytearray | memoryview, ...], int]:
+    """As :func:`whole`; the answer to a defect if the response cannot be sent."""
+    try:
+        return whole(response, method, close=close, http_10=http_10)
+    except InvalidHeader:
+        _log.exception("invalid response")
+        response = Refusal(500, "the answer could not be sent").response()
+        return whole(response, method, close=close, http_10=http_10)
+
+
+def joined(response: Response, method: str, *, close: bool) -> bytes:
+    """A response to HTTP/1.1 in one piece."""
+    start, body, _ = whole_or_500(response, method, close=close, http_10=False)
+    return b"".join((start, *body)) if body else start
 
 
 def live_head(response: LiveResponse, *, close: bool, http_10: bool) -> bytes:

@@ -1,26 +1,27 @@
 """POST of a session's events: request → operation → response.
 
-:func:`plan` and :func:`answer` are plain functions, so that a front may stage many requests
-at once and answer a whole group after its sync; :func:`post_events` is the same for one.
+:func:`prepare_post` makes plain functions, so that a front may stage many requests at once and
+answer a whole group after its sync; :func:`post_events` is the same for one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import trio
 
 from tailrace.limits import KIB
-from tailrace.operation import Append, StreamOptions
+from tailrace.operation import Append, Records, StreamKey, StreamOptions
 from tailrace.outcome import Appended, Outcome, Reason, Rejection
 from tailrace_server.config import ServiceConfig
-from tailrace_server.context import Answer, Call, Context, no_session, session_key
+from tailrace_server.context import Answer, Call, Context, Plan, no_session, session_key
 from tailrace_server.protocol import errors, headers, parse, render, session_query, views
 from tailrace_server.protocol.errors import RequestError, bad_request
 from tailrace_server.protocol.events import EventStamp, parse_events
-from tailrace_server.protocol.message import Request, Response
-from tailrace_server.protocol.target import Query
+from tailrace_server.protocol.message import Response
+from tailrace_server.protocol.parse import AppendHeaders
 
 INLINE_BODY_BYTES_MAX: Final = 256 * KIB
 """Larger bodies are taken apart in a worker thread: the event loop has others to serve."""
@@ -28,60 +29,53 @@ INLINE_BODY_BYTES_MAX: Final = 256 * KIB
 SESSION_OPTIONS: Final = StreamOptions(content_type="application/json", searchable=True)
 
 
-@dataclass(frozen=True, slots=True)
-class AppendPlan:
-    """An append that can be staged. ``stamp`` is None when it only closes."""
-
-    operation: Append
-    stamp: EventStamp | None
-    session: str
-    managed_agents: bool
-
-
-def plan(request: Request, query: Query, session: str, config: ServiceConfig) -> AppendPlan:
+def prepare_post(context: Context, call: Call) -> Callable[[bytes], Plan]:
     """What the request asks of the engine; RequestError if it is not as documented."""
-    sent = parse.append_headers(request)
-    managed = session_query.is_managed_agents(request, query)
-    key = session_key(session)
-    if not request.body:
+    sent = parse.append_headers(call.request)
+    managed = session_query.is_managed_agents(call.request, call.query)
+    return partial(_plan, context.config, session_key(call.params["session"]), sent, managed)
+
+
+def _plan(
+    config: ServiceConfig, key: StreamKey, sent: AppendHeaders, managed: bool, body: bytes
+) -> Plan:
+    if not body:
         if not sent.close:
             raise bad_request("body", "is empty; send events, or Stream-Closed: true to close")
-        operation = Append(
-            key,
-            close=True,
-            producer=sent.producer,
-            stream_seq=sent.stream_seq,
-            expected_ordinal=sent.expected_ordinal,
-            expected_stream_id=sent.expected_stream_id,
-        )
-        return AppendPlan(operation, None, session, managed)
-    _check_content_type(sent.content_type)
-    drafts = parse_events(request.body, events_max=config.events_per_request_max)
-    stamp = EventStamp(drafts, keep=managed)
+        records: Records = ()
+        content_type = create = None
+        answer = partial(_answer, key.stream, managed, None)
+    else:
+        _check_content_type(sent.content_type)
+        drafts = parse_events(body, events_max=config.events_per_request_max)
+        records = stamp = EventStamp(drafts, keep=managed)
+        content_type = SESSION_OPTIONS.content_type
+        create = SESSION_OPTIONS if sent.may_create else None
+        answer = partial(_answer, key.stream, managed, stamp)
     operation = Append(
         key,
-        stamp,
-        content_type=SESSION_OPTIONS.content_type,
-        close=sent.close,
-        producer=sent.producer,
-        stream_seq=sent.stream_seq,
-        expected_ordinal=sent.expected_ordinal,
-        create=SESSION_OPTIONS if sent.may_create else None,
-        expected_stream_id=sent.expected_stream_id,
+        records,
+        content_type,
+        sent.close,
+        sent.producer,
+        sent.stream_seq,
+        sent.expected_ordinal,
+        create,
+        sent.expected_stream_id,
     )
-    return AppendPlan(operation, stamp, session, managed)
+    return Plan(operation, answer, not managed)
 
 
-def answer(planned: AppendPlan, outcome: Outcome) -> Response:
-    """The response to a planned append once its outcome is durable."""
+def _answer(session: str, managed: bool, stamp: EventStamp | None, outcome: Outcome) -> Response:
+    """The response to a planned append once its outcome is durable; ``stamp`` made its events."""
     if isinstance(outcome, Rejection):
         if outcome.reason in (Reason.STREAM_NOT_FOUND, Reason.BUCKET_NOT_FOUND):
-            return no_session(planned.session).response()
+            return no_session(session).response()
         return render.rejection(outcome)
     assert isinstance(outcome, Appended)
-    if not planned.managed_agents:
+    if not managed:
         return render.appended(outcome)
-    stored = () if planned.stamp is None else planned.stamp.records
+    stored = () if stamp is None else stamp.records
     body = b'{"data":[' + b",".join(map(views.processed, stored)) + b"]}"
     found = (
         render.APPLICATION_JSON,
@@ -93,14 +87,12 @@ def answer(planned: AppendPlan, outcome: Outcome) -> Response:
 
 
 async def post_events(context: Context, call: Call) -> Answer:
-    session = call.params["session"]
-    if len(call.request.body) <= INLINE_BODY_BYTES_MAX:
-        planned = plan(call.request, call.query, session, context.config)
+    step, body = prepare_post(context, call), call.request.body
+    if len(body) <= INLINE_BODY_BYTES_MAX:
+        plan = step(body)
     else:
-        planned = await trio.to_thread.run_sync(
-            plan, call.request, call.query, session, context.config
-        )
-    return answer(planned, await context.bridge.perform(planned.operation))
+        plan = await trio.to_thread.run_sync(step, body)
+    return plan.answer(await context.bridge.perform(plan.operation))
 
 
 def _check_content_type(content_type: str | None) -> None:

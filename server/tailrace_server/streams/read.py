@@ -5,15 +5,17 @@ from __future__ import annotations
 import enum
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import trio
 
 import tailrace
 from tailrace.errors import Rejected
 from tailrace.offset import encode_offset
+from tailrace.operation import StreamKey
 from tailrace.outcome import Reason
 from tailrace.stream import media_type
-from tailrace_server.context import Answer, Call, Context
+from tailrace_server.context import Answer, Call, Context, Step
 from tailrace_server.following import Follow
 from tailrace_server.keys import Right
 from tailrace_server.live import LiveResponse, Send
@@ -71,12 +73,43 @@ class StreamEncoding:
         return sse.binary(result.payload)
 
 
-async def head_stream(context: Context, call: Call) -> Answer:
-    key = stream_key(call, Right.READ)
+def prepare_head(context: Context, call: Call) -> Step:
+    return partial(_head, context, stream_key(call, Right.READ))
+
+
+def _head(context: Context, key: StreamKey, _body: bytes) -> Response:
     try:
         return stream_response.head(context.store.head(key))
     except Rejected as error:
         raise refusal(error, key) from None
+
+
+async def head_stream(context: Context, call: Call) -> Answer:
+    return _head(context, stream_key(call, Right.READ), b"")
+
+
+def prepare_get(context: Context, call: Call) -> Step | None:
+    """A catch-up read that need not wait."""
+    key = stream_key(call, Right.READ)
+    query = stream_request.read_query(call.request, call.query)
+    if query.live is not None:
+        return None
+    return partial(_read_now, context, key, query, call.request.header(headers.IF_NONE_MATCH))
+
+
+def _read_now(
+    context: Context, key: StreamKey, query: ReadQuery, if_none_match: str | None, _body: bytes
+) -> Response | None:
+    try:
+        head = context.store.head(key)
+        if query.start.ordinal is None:
+            return stream_response.tail(head) if head.ttl_ms is None else None
+        result = context.bridge.read_now(
+            key, _kept(query.start.ordinal, head), max_bytes=context.config.read_bytes_max
+        )
+    except Rejected as error:
+        raise refusal(error, key) from None
+    return None if result is None else _page(context, if_none_match, head, result)
 
 
 async def get_stream(context: Context, call: Call) -> Answer:
@@ -97,12 +130,12 @@ async def get_stream(context: Context, call: Call) -> Answer:
         )
     except Rejected as error:
         raise refusal(error, key) from None
-    return _page(context, call, head, result)
+    return _page(context, call.request.header(headers.IF_NONE_MATCH), head, result)
 
 
 def _page(
     context: Context,
-    call: Call,
+    if_none_match: str | None,
     head: tailrace.Head,
     result: tailrace.ReadPieces | tailrace.ReadResult,
     cursor: int | None = None,
@@ -112,7 +145,7 @@ def _page(
         expires_in_ms = head.expires_effective_ms - int(time.time() * 1000)
     return stream_response.page(
         result,
-        if_none_match=call.request.header(headers.IF_NONE_MATCH),
+        if_none_match=if_none_match,
         private=not context.keys.is_open,
         expires_in_ms=expires_in_ms,
         cursor=cursor,
@@ -165,6 +198,7 @@ async def _long_poll(
 ) -> Response:
     """Data, or 204 when none came in time (section 5.7)."""
     hub, key, stream_id = context.hub, head.key, head.stream_id
+    if_none_match = call.request.header(headers.IF_NONE_MATCH)
     start = _start(query, head)
     deadline = trio.current_time() + context.config.long_poll_timeout_s
     with hub.reader(stream_id) as subscription:
@@ -177,7 +211,7 @@ async def _long_poll(
                     key, start, max_bytes=context.config.read_bytes_max
                 )
                 if result.stream_id == stream_id:
-                    return _page(context, call, current, result, hub.cursor(query.cursor))
+                    return _page(context, if_none_match, current, result, hub.cursor(query.cursor))
                 continue  # deleted and made again: the next look finds this one gone
             if current.closed or hub.draining or trio.current_time() >= deadline:
                 return stream_response.nothing_new(current, hub.cursor(query.cursor))

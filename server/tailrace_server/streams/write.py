@@ -1,17 +1,20 @@
 """PUT, POST and DELETE of a stream (protocol sections 4.2 and 5.1 to 5.4).
 
-:func:`plan_append` and :func:`answer_append` are plain functions, so that a front may stage
-many requests at once and answer a whole group after its sync.
+:func:`prepare_post` makes plain functions, so that a front may stage many requests at once and
+answer a whole group after its sync.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
 
 from tailrace.errors import Rejected
 from tailrace.operation import Append, Create, Delete, ForkPoint, StreamKey, StreamOptions
 from tailrace.outcome import Appended, Created, Deleted, Outcome, Reason, Rejection
 from tailrace.stream import DEFAULT_CONTENT_TYPE, media_type
 from tailrace_server.config import ServiceConfig
-from tailrace_server.context import Answer, Call, Context
+from tailrace_server.context import Answer, Call, Context, Plan, staged
 from tailrace_server.keys import Right
 from tailrace_server.protocol import headers, parse, render, stream_request, stream_response
 from tailrace_server.protocol.errors import RequestError, bad_request
@@ -82,16 +85,24 @@ def _location(request: Request) -> str:
     return f"{scheme}://{host}{request.path}"
 
 
-async def post_stream(context: Context, call: Call) -> Answer:
+def prepare_post(context: Context, call: Call) -> Callable[[bytes], Plan]:
     """Append, close, or both."""
     key = written_key(call)
     sent = parse.append_headers(call.request)
-    try:
-        operation = plan_append(key, sent, call.request.body, context.config)
-    except RequestError as error:
-        _check_stream(context, key, sent)
-        raise error from None
-    return answer_append(key, await context.bridge.perform(operation))
+    answer = partial(answer_append, key)
+
+    def step(body: bytes) -> Plan:
+        try:
+            operation = plan_append(key, sent, body, context.config)
+        except RequestError as error:
+            _check_stream(context, key, sent)
+            raise error from None
+        return Plan(operation, answer, True)
+
+    return step
+
+
+post_stream = staged(prepare_post)
 
 
 def plan_append(key: StreamKey, sent: AppendHeaders, body: bytes, config: ServiceConfig) -> Append:

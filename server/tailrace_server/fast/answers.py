@@ -1,0 +1,175 @@
+"""Answers to requests that the reactor read: rendered here, sent many with one call.
+
+What a disk sync made known is answered on the committing thread: rendering touches nothing
+but values, and the client need not wait until the Trio thread has its turn.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+import tailrace
+from tailrace.outcome import Appended
+from tailrace_server.context import Plan
+from tailrace_server.engine_bridge import GroupContext
+from tailrace_server.fast import writer
+from tailrace_server.fast.append_answer import Forms, is_plain
+from tailrace_server.fast.reactor import CLOSE, Reactor
+from tailrace_server.fast.shared import Shared
+from tailrace_server.front import InSteps
+from tailrace_server.protocol.message import Request, Response
+from tailrace_server.service import Known
+
+
+class Pending(GroupContext):
+    """A request whose operation is staged."""
+
+    __slots__ = ("close", "handle", "known", "plan", "started")
+
+    def __init__(
+        self,
+        tell: Callable[[list[tailrace.Ticket]], None],
+        handle: int,
+        known: Known,
+        plan: Plan,
+        close: bool,
+        started: float,
+    ) -> None:
+        self.tell = tell
+        self.key = plan.operation.key
+        self.handle = handle
+        self.known = known
+        self.plan = plan
+        self.close = close
+        self.started = started
+
+
+@dataclass(slots=True)
+class Line:
+    """What the access log will say."""
+
+    request: Request
+    status: int
+    sent: int
+    started: float
+    peer: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """Answers for one call."""
+
+    handles: list[int] = field(default_factory=list)
+    pieces: list[bytes] = field(default_factory=list)
+    flags: bytearray = field(default_factory=bytearray)
+    counts: Counter[tuple[str, int]] = field(default_factory=Counter)
+    lines: list[Line] = field(default_factory=list)
+
+
+class Answers:
+    """Renders and sends. For any thread, but each batch for one."""
+
+    def __init__(self, reactor: Reactor, service: InSteps, shared: Shared) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._shared = shared
+        self._forms = Forms()
+        self._token = trio.lowlevel.current_trio_token()
+        self.tell = self._tell
+        """The one bound method, so that contexts have equal ones at no cost."""
+        self.on_sent: Callable[[], None] | None = None
+        """Called in the Trio thread after a batch was sent while the front drains."""
+
+    def add(
+        self,
+        batch: Batch,
+        handle: int,
+        request: Request,
+        response: Response,
+        close: bool,
+        started: float,
+    ) -> None:
+        """Put one answer into the batch."""
+        close = close or self._shared.draining
+        data = writer.joined(response, request.method, close=close)
+        batch.handles.append(handle)
+        batch.pieces.append(data)
+        batch.flags.append(CLOSE if close else 0)
+        if self._shared.access_log:
+            length = sum(len(piece) for piece in response.body)
+            peer = self._reactor.peer(handle)
+            batch.lines.append(Line(request, response.status, length, started, peer))
+
+    def send(self, batch: Batch) -> None:
+        """Send what is in the batch, and tell of it."""
+        if batch.handles:
+            self._reactor.answer(batch.handles, batch.pieces, bytes(batch.flags))
+        for (route, status), count in batch.counts.items():
+            self._service.answered(route, status, count)
+
+    def _tell(self, tickets: list[tailrace.Ticket]) -> None:
+        """A group is durable, or has failed. On the committing thread."""
+        batch = Batch()
+        handles, pieces, flags, counts = batch.handles, batch.pieces, batch.flags, batch.counts
+        form = self._forms.now()
+        short = not (self._shared.access_log or self._shared.draining)
+        for ticket in tickets:
+            pending, outcome = ticket.context, ticket.outcome
+            assert isinstance(pending, Pending)
+            plan = pending.plan
+            if (
+                short
+                and type(outcome) is Appended
+                and plan.plain
+                and not pending.close
+                and is_plain(outcome)
+            ):
+                handles.append(pending.handle)
+                pieces.append(form.fill(outcome))
+                flags.append(0)
+                counts[(pending.known.route, 204)] += 1
+                continue
+            response = self._response(pending, ticket)
+            counts[(pending.known.route, response.status)] += 1
+            self.add(
+                batch,
+                pending.handle,
+                pending.known.request,
+                response,
+                pending.close,
+                pending.started,
+            )
+        self.send(batch)
+        if batch.lines or self._shared.draining:
+            try:
+                self._token.run_sync_soon(self._sent, batch)
+            except trio.RunFinishedError:
+                pass  # nobody reads that log any more
+
+    def _response(self, pending: Pending, ticket: tailrace.Ticket) -> Response:
+        try:
+            if ticket.error is not None:
+                raise ticket.error
+            assert ticket.outcome is not None
+            return pending.plan.answer(ticket.outcome)
+        except Exception as error:
+            return self._service.fault(pending.known, error)
+
+    def _sent(self, batch: Batch) -> None:
+        self.log(batch)
+        if self.on_sent is not None:
+            self.on_sent()
+
+    def log(self, batch: Batch) -> None:
+        """Write the batch's lines. In the Trio thread."""
+        for line in batch.lines:
+            self._shared.log_request(line.request, line.status, line.sent, line.started, line.peer)
+
+
+def started(shared: Shared) -> float:
+    return time.perf_counter() if shared.access_log else 0.0

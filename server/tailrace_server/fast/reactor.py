@@ -1,0 +1,231 @@
+"""The typed face of ``csrc/front/reactor.h``: the sockets of many connections at once.
+
+:meth:`Reactor.answer`, :meth:`~Reactor.peer` and :meth:`~Reactor.counters` may be called from
+any thread, the others belong to the Trio thread. Calls release the GIL.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Any, Final, NamedTuple
+
+from tailrace_server._reactor import ffi, lib
+from tailrace_server.front import KIB, FrontLimits
+from tailrace_server.protocol.message import Chunk
+
+HEAD_BYTES_MAX: Final = 8 * KIB
+BODY_BYTES_MAX: Final = 64 * KIB
+"""Larger heads and bodies are not the reactor's business."""
+RECEIVE_BYTES: Final = 64 * KIB
+_ARENA_BYTES: Final = KIB * KIB
+_ROWS: Final = 256
+_FIELDS_PER_REQUEST: Final[int] = lib.TR_HTTP_FIELDS_MAX
+_FIELDS: Final = 16 * _ROWS
+_ADDRESS_BYTES: Final = 64
+
+REQUEST: Final[int] = lib.TR_ROW_REQUEST
+HANDOVER: Final[int] = lib.TR_ROW_HANDOVER
+REFUSED: Final[int] = lib.TR_ROW_REFUSED
+CLOSE: Final[int] = lib.TR_ANSWER_CLOSE
+
+METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+assert all(getattr(lib, f"TR_HTTP_{name}") == number for number, name in enumerate(METHODS))
+assert max(HEAD_BYTES_MAX + BODY_BYTES_MAX, RECEIVE_BYTES) <= _ARENA_BYTES
+assert _FIELDS_PER_REQUEST <= _FIELDS
+
+_ROW: Final = struct.Struct("=Q12I")
+assert _ROW.size == ffi.sizeof("struct tr_row")
+_FIELD: Final = struct.Struct("=4I")
+
+
+class Row(NamedTuple):
+    """One line of what a poll found; see ``struct tr_row``. Offsets ``head`` are in the arena."""
+
+    handle: int
+    kind: int
+    method: int
+    keep_alive: int
+    head: int
+    head_length: int
+    body_length: int
+    target: int
+    target_length: int
+    first_field: int
+    field_count: int
+    length_value: int
+    length_value_length: int
+
+
+class Polled(NamedTuple):
+    """``rows`` are tuples in the form of :class:`Row`; requests' bytes are slices of ``arena``.
+
+    ``accept_error``: the errno of an accept for which there were no means, or 0.
+    """
+
+    arena: bytes
+    rows: Iterator[tuple[Any, ...]]
+    accept_error: int
+
+
+class Taken(NamedTuple):
+    """A connection that is the reactor's no more.
+
+    ``input`` was read and not yet given as a request, ``output`` is still to be sent.
+    ``closing``: nothing is to be answered behind that. ``tag`` is :meth:`Reactor.adopt`'s.
+    """
+
+    descriptor: int
+    input: bytes
+    output: bytes
+    closing: bool
+    tag: int
+
+
+class Reactor:
+    """The sockets of one front. Close it; its memory goes with the last reference."""
+
+    def __init__(self, limits: FrontLimits) -> None:
+        # What is larger is refused, or served, by who takes the connection over.
+        sizes = ffi.new(
+            "struct tr_reactor_limits *",
+            {
+                "connections_max": limits.connections_max,
+                "head_max": min(HEAD_BYTES_MAX, limits.head_bytes_max),
+                "body_max": min(BODY_BYTES_MAX, limits.body_bytes_max),
+                "fields_max": min(_FIELDS_PER_REQUEST, limits.head_fields_max),
+                "receive_max": RECEIVE_BYTES,
+            },
+        )
+        self._pointer: Any = lib.tr_reactor_new(sizes)
+        if self._pointer == ffi.NULL:
+            raise OSError(ffi.errno, os.strerror(ffi.errno))
+        self._pointer = ffi.gc(self._pointer, lib.tr_reactor_free)
+        assert lib.tr_reactor_arena_min(sizes) <= _ARENA_BYTES
+        self._arena = ffi.new("uint8_t[]", _ARENA_BYTES)
+        self._rows = ffi.new("struct tr_row[]", _ROWS)
+        self._rows_bytes = memoryview(ffi.buffer(self._rows))
+        self._fields = ffi.new("struct tr_row_field[]", _FIELDS)
+        self._fields_bytes = memoryview(ffi.buffer(self._fields))
+        self._polled = ffi.new("struct tr_polled *")
+
+    @property
+    def descriptor(self) -> int:
+        """Readable when :meth:`poll` has something to do."""
+        return int(lib.tr_reactor_descriptor(self._pointer))
+
+    def listen(self, descriptor: int) -> None:
+        """Accept from a listening, non-blocking socket. OSError if it cannot be watched."""
+        why = lib.tr_reactor_listen(self._pointer, descriptor)
+        if why:
+            raise OSError(why, os.strerror(why))
+
+    def poll(self, room: int) -> Polled:
+        """Accept while fewer than ``room`` connections are open, read, parse; never waits.
+
+        The rows, and what :meth:`fields` tells of them, hold until the next poll.
+        """
+        out = self._polled
+        lib.tr_reactor_poll(
+            self._pointer,
+            max(0, room),
+            self._arena,
+            _ARENA_BYTES,
+            self._rows,
+            _ROWS,
+            self._fields,
+            _FIELDS,
+            out,
+        )
+        return Polled(
+            ffi.buffer(self._arena, out.arena)[:],
+            _ROW.iter_unpack(self._rows_bytes[: out.rows * _ROW.size]),
+            out.accept_error,
+        )
+
+    def fields(self, row: Row) -> list[tuple[int, int, int, int]]:
+        """Each header field's name and value: offset from the head and length, twice."""
+        begin = row.first_field * _FIELD.size
+        end = begin + row.field_count * _FIELD.size
+        return list(_FIELD.iter_unpack(self._fields_bytes[begin:end]))
+
+    def answer(self, handles: Sequence[int], pieces: Sequence[Chunk], flags: bytes) -> int:
+        """Send each handle its piece; how many handles were still good.
+
+        ``flags`` has a byte for each: 0, or :data:`CLOSE`.
+        """
+        assert len(handles) == len(pieces) == len(flags)
+        blob = b"".join(pieces)
+        return int(
+            lib.tr_reactor_answer(
+                self._pointer,
+                ffi.from_buffer("uint64_t[]", array("Q", handles)),
+                ffi.from_buffer("uint64_t[]", array("Q", accumulate(map(len, pieces)))),
+                ffi.from_buffer(flags),
+                len(handles),
+                ffi.from_buffer(blob),
+                len(blob),
+            )
+        )
+
+    def take(self, handle: int) -> Taken | None:
+        """Take a connection out: one that was offered, or one whose request is out.
+
+        The descriptor is then the caller's. None if the handle is stale.
+        """
+        taken = ffi.new("struct tr_taken *")
+        room = 0
+        while True:
+            out = ffi.new("uint8_t[]", room)
+            found = lib.tr_reactor_take(self._pointer, handle, out, room, taken)
+            if found < 0:
+                return None
+            if found == 0:
+                break
+            room = taken.input + taken.output
+        data = ffi.buffer(out, taken.input + taken.output)[:]
+        return Taken(
+            taken.descriptor,
+            data[: taken.input],
+            data[taken.input :],
+            bool(taken.closing),
+            taken.tag,
+        )
+
+    def adopt(self, descriptor: int, tag: int) -> bool:
+        """Take a connected, non-blocking socket in, between two of its requests.
+
+        False if that cannot be; then it stays the caller's.
+        """
+        return bool(lib.tr_reactor_adopt(self._pointer, descriptor, tag))
+
+    def sweep(self, patience_s: float, idle_s: float) -> None:
+        """See to connections that have been incomplete, or idle, for too long."""
+        lib.tr_reactor_sweep(self._pointer, _ms(patience_s), _ms(idle_s))
+
+    def drain(self) -> None:
+        """Accept no more; end each connection when its request has been answered."""
+        lib.tr_reactor_drain(self._pointer)
+
+    def close(self) -> None:
+        """End every connection. Answers that come after go nowhere."""
+        lib.tr_reactor_close(self._pointer)
+
+    def peer(self, handle: int) -> str:
+        """The client's address; empty if it is not known any more."""
+        text = ffi.new("char[]", _ADDRESS_BYTES)
+        length = lib.tr_reactor_peer(self._pointer, handle, text, _ADDRESS_BYTES)
+        return "" if length < 0 else ffi.string(text).decode("ascii")
+
+    def counters(self) -> dict[str, int]:
+        """Numbers since the start; ``open`` is how many connections there are now."""
+        out = ffi.new("struct tr_reactor_counters *")
+        lib.tr_reactor_counters(self._pointer, out)
+        return {name: int(getattr(out, name)) for name, _ in ffi.typeof(out).item.fields}
+
+
+def _ms(seconds: float) -> int:
+    return max(0, round(seconds * 1000))

@@ -1,0 +1,184 @@
+"""One turn of the vectorized front: read all that has come, decide on it, stage it, answer it.
+
+Everything is decided by the service, in the same steps as a single request's. What the
+service cannot tell without waiting, and what the reactor does not take for certain, is
+handed over: the connection, with its bytes, to a task that can do everything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from tailrace.errors import TailraceError
+from tailrace_server.context import Plan
+from tailrace_server.fast.answers import Answers, Batch, Pending, started
+from tailrace_server.fast.reactor import HANDOVER, METHODS, REQUEST, Reactor, Row, Taken
+from tailrace_server.fast.shared import Shared
+from tailrace_server.front import InSteps, Refusal, refuse_host, split_target
+from tailrace_server.protocol import headers
+from tailrace_server.protocol.message import Request, Response
+from tailrace_server.service import Known
+
+HEADS_MAX: Final = 4096
+HEAD_BYTES_MAX: Final = 1024
+"""A head that comes again and again is understood once; so many are kept, up to this size."""
+
+_HOST: Final = headers.HOST.lower()
+
+_log = structlog.get_logger("tailrace.front")
+
+
+class Tick:
+    """``hand_over`` gets a connection and the bytes it begins with, ``refuse`` a descriptor."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        service: InSteps,
+        shared: Shared,
+        answers: Answers,
+        *,
+        hand_over: Callable[[Taken, bytes], None],
+        refuse: Callable[[int], None],
+    ) -> None:
+        self._reactor = reactor
+        self._service = service
+        self._shared = shared
+        self._answers = answers
+        self._hand_over = hand_over
+        self._refuse = refuse
+        # Equal bytes mean the same: what is kept follows from the head alone.
+        self._known: dict[bytes, Known] = {}
+        self.heads_kept = 0
+        """How many requests came with a head that was known already."""
+
+    def run(self, room: int) -> None:
+        """Do what there is to do; ``room`` is for how many connections there are places."""
+        arena, rows, accept_error = self._reactor.poll(room)
+        if accept_error:
+            _log.error("cannot accept", reason=os.strerror(accept_error), code=accept_error)
+        batch = Batch()
+        contexts: list[Pending] = []
+        began = started(self._shared)
+        counters = self._shared.counters
+        for fields in rows:
+            (
+                handle,
+                kind,
+                _,
+                keep_alive,
+                head,
+                head_length,
+                body_length,
+                _,
+                _,
+                _,
+                _,
+                length_at,
+                length_size,
+            ) = fields
+            if kind != REQUEST:
+                if kind == HANDOVER:
+                    self._give(handle, b"")
+                else:
+                    self._refuse(handle)
+                continue
+            body_at = head + head_length
+            end = body_at + body_length
+            # The body's length is told by the body; without it more heads are equal.
+            if length_size:
+                length_at += head
+                key = arena[head:length_at] + arena[length_at + length_size : body_at]
+            else:
+                key = arena[head:body_at]
+            known = self._known.get(key)
+            if known is None or known.grant.revoked:
+                learned = self._learn(key, arena, Row._make(fields))
+                if learned is None:
+                    self._give(handle, arena[head:end])
+                    continue
+                if not isinstance(learned, Known):
+                    request, response = learned
+                    counters.requests += 1
+                    self._answers.add(batch, handle, request, response, not keep_alive, began)
+                    continue
+                known = learned
+            else:
+                self.heads_kept += 1
+            plan = self._service.plan(known, arena[body_at:end])
+            if plan is not None:
+                counters.requests += 1
+                counters.body_bytes += body_length
+            if type(plan) is Plan:
+                contexts.append(
+                    Pending(self._answers.tell, handle, known, plan, not keep_alive, began)
+                )
+            elif plan is None:
+                self._give(handle, arena[head:end])
+            else:
+                assert isinstance(plan, Response)
+                self._respond(batch, handle, known, plan, not keep_alive, began)
+        if contexts:
+            self._stage(batch, contexts)
+        if batch.handles:
+            self._answers.send(batch)
+            self._answers.log(batch)
+
+    def _respond(
+        self,
+        batch: Batch,
+        handle: int,
+        known: Known,
+        response: Response,
+        close: bool,
+        began: float,
+    ) -> None:
+        batch.counts[(known.route, response.status)] += 1
+        self._answers.add(batch, handle, known.request, response, close, began)
+
+    def _stage(self, batch: Batch, contexts: list[Pending]) -> None:
+        try:
+            self._service.stage([context.plan.operation for context in contexts], contexts)
+        except TailraceError as error:
+            for context in contexts:
+                response = self._service.fault(context.known, error)
+                self._respond(
+                    batch, context.handle, context.known, response, context.close, context.started
+                )
+
+    def _give(self, handle: int, data: bytes) -> None:
+        taken = self._reactor.take(handle)
+        if taken is not None:  # else its client has left
+            self._hand_over(taken, data)
+
+    def _learn(self, key: bytes, arena: bytes, row: Row) -> Known | tuple[Request, Response] | None:
+        """What a head means; None if it is for another to say."""
+        fields = []
+        hosts = []
+        at = row.head
+        for name_at, name_length, value_at, value_length in self._reactor.fields(row):
+            name = arena[at + name_at : at + name_at + name_length].decode("ascii").lower()
+            value = arena[at + value_at : at + value_at + value_length].decode("ascii")
+            fields.append((name, value))
+            if name == _HOST:
+                hosts.append(value)
+        target = arena[at + row.target : at + row.target + row.target_length].decode("ascii")
+        method = METHODS[row.method]
+        place = split_target(method, target, self._shared.limits)
+        if isinstance(place, Refusal) or refuse_host(hosts, required=True) is not None:
+            return None
+        request = Request(method, *place, tuple(fields), b"")
+        found = self._service.know(request)
+        if found is None:
+            return None
+        if isinstance(found, Response):
+            return request, found
+        if len(key) <= HEAD_BYTES_MAX:
+            if len(self._known) >= HEADS_MAX:
+                del self._known[next(iter(self._known))]
+            self._known[key] = found
+        return found
