@@ -20,8 +20,10 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
 from typing import NamedTuple
 
 from tailrace import validate
@@ -40,6 +42,8 @@ from tailrace.ticket import Group, Ticket
 
 _logger = logging.getLogger("tailrace")
 _RETRY_AFTER_S = 1.0
+_SYNCS_AVERAGED = 16
+_SYNC_S_ASSUMED = 0.01
 
 
 class Staged(NamedTuple):
@@ -102,11 +106,13 @@ class Committer:
         self.poison: BaseException | None = None  # what made the log refuse writes
         self.durable_position = position
         self.staged_bytes = 0
+        self.sync_s = _SYNC_S_ASSUMED  # how long the sync of a group takes, of late
         self.groups = 0
         self.batches = 0
         self.bytes_written = 0
         self.commit_lock = threading.Lock()
-        self._wake = threading.Semaphore(0)
+        # Not a Semaphore, which is made of Python and wakes its waiter twice.
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._awake = False
         self._thread: threading.Thread | None = None
 
@@ -122,8 +128,12 @@ class Committer:
         partials: Sequence[Partial | None],
         *,
         apart: bool = False,
+        patience_s: float = 0.0,
     ) -> None:
-        """Decide and stage. ``apart``: one that is invalid fails its own ticket, not them all."""
+        """Decide and stage. ``apart``: one that is invalid fails its own ticket, not them all.
+
+        If nobody is at it and a sync takes less than ``patience_s`` these days, commit as well.
+        """
         if len(operations) > OPERATIONS_PER_SUBMIT_MAX:
             raise InvalidArgument("operations", f"at most {OPERATIONS_PER_SUBMIT_MAX} at once")
         settled: list[tuple[Ticket, Outcome | None, BaseException | None]] = []
@@ -156,11 +166,16 @@ class Committer:
             told = [ticket for ticket, _, _ in settled if not ticket.internal]
             if told:
                 self._on_group(Group(told, set()))
-        if self._background:
-            self._kick()
-        else:
+        if not self._background:
             with self.commit_lock:
                 self.commit()
+        elif self.sync_s < patience_s and self.commit_lock.acquire(blocking=False):
+            try:
+                self.commit()
+            finally:
+                self.commit_lock.release()
+        else:
+            self._kick()
 
     def check_writable(self) -> None:
         """Raise what keeps anything from being written now, if something does."""
@@ -195,7 +210,7 @@ class Committer:
             wake = not self._awake and bool(self._queue or self._inbox)
             self._awake = self._awake or wake
         if wake:
-            self._wake.release()
+            self._wake.put(None)
 
     def _empty_inbox(self) -> None:
         """Stage what blocking callers left. Under the lock."""
@@ -352,8 +367,10 @@ class Committer:
             total += len(data)
             segment.write(run[0].position, data)
             self.batches += sealed
+        began = time.perf_counter()
         for segment in segments:
             segment.file.sync()
+        self.sync_s += (time.perf_counter() - began - self.sync_s) / _SYNCS_AVERAGED
         return total
 
     def _shed(self, group: list[Staged], error: _NoSegment) -> None:
@@ -397,8 +414,9 @@ class Committer:
 
     def _run(self) -> None:
         while True:
-            woken = self._wake.acquire(timeout=self._mark_idle_s)
-            if not woken:
+            try:
+                self._wake.get(timeout=self._mark_idle_s)
+            except Empty:
                 self.mark()
             with self.commit_lock:
                 while self.commit():
@@ -421,7 +439,7 @@ class Committer:
             self._closing = True
             self._awake = True
         if self._thread is not None:
-            self._wake.release()
+            self._wake.put(None)
             self._thread.join()
         with self.commit_lock:
             while self.commit():

@@ -28,6 +28,7 @@ SEARCH_THREADS: Final = 2
 DISK_THREADS: Final = 4
 INLINE_READ_BYTES_MAX: Final = 1024 * 1024
 READ_NOW_BYTES_MAX: Final = 64 * 1024
+SYNC_HERE_S_MAX: Final = 0.0005
 
 
 class Completion(ABC):
@@ -191,8 +192,13 @@ class EngineBridge:
         return ticket.outcome
 
     def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:
-        """Submit many operations at once; see :meth:`tailrace.Store.submit_each`."""
-        self.store.submit_each(operations, contexts)
+        """Submit many operations at once; see :meth:`tailrace.Store.submit_each`.
+
+        One alone is from a client that nobody waits behind: if the disk is quick, waiting for
+        it here costs less than waking another thread and being woken.
+        """
+        patience_s = SYNC_HERE_S_MAX if len(operations) == 1 else 0.0
+        self.store.submit_each(operations, contexts, patience_s=patience_s)
 
     def read_now(
         self, key: StreamKey, ordinal: int, *, max_bytes: int, max_records: int | None = None
