@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
 import trio
 
+from tailrace.operation import Operation
+from tailrace_server.engine_bridge import GroupContext
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.front import FrontLimits
 from tailrace_server.hypercorn_front import HypercornFront
+from tailrace_server.keys import ALL_RIGHTS, Grant
 from tailrace_server.live import LiveResponse
 from tailrace_server.protocol.message import BodyAborted, Request, Response
+from tailrace_server.service import Known
 
 FRONTS = ("fast", "hypercorn")
+WAITING = frozenset("none same break inject large wait live flood known".split())
+"""Paths that the double cannot answer in a front's turn."""
 PATIENCE_S = 10.0
 """Far longer than anything here takes; reaching it is a failure."""
 
@@ -65,6 +72,7 @@ class ServiceDouble:
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
+        self.counted = 0
         self.readers = 0
         self.waiting = 0
         self.finished: list[str] = []
@@ -103,6 +111,9 @@ class ServiceDouble:
             return self._known(parse_qs(request.query))
         if request.path == "/flood":
             return LiveResponse(200, (("Content-Type", "text/event-stream"),), self._flood)
+        return self._show(request)
+
+    def _show(self, request: Request) -> Response:
         seen = {
             "method": request.method,
             "path": request.path,
@@ -112,8 +123,27 @@ class ServiceDouble:
         }
         return Response(200, (("Content-Type", "application/json"),), (json.dumps(seen).encode(),))
 
-    def know(self, request: Request) -> None:
-        """Everything is for :meth:`handle`."""
+    def know(self, request: Request) -> Known | None:
+        """What :meth:`handle` answers by showing the request needs no waiting."""
+        if request.path[1:] in WAITING or self.streams(request) or request.header("x-refuse"):
+            return None
+        return Known(request, "double", Grant(ALL_RIGHTS, ("*",)), lambda body: None)
+
+    def plan(self, known: Known, body: bytes) -> Response:
+        request = dataclasses.replace(known.request, body=body)
+        self.requests.append(request)
+        if request.path == "/at-once":
+            return Response(200, (), (b"a" * int(parse_qs(request.query)["n"][0]),))
+        return self._show(request)
+
+    def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:
+        raise AssertionError("nothing was planned")
+
+    def fault(self, known: Known, error: Exception) -> Response:
+        raise AssertionError("nothing was staged")
+
+    def answered(self, route: str, status: int, count: int) -> None:
+        self.counted += count
 
     def check_head(self, request: Request) -> Response | None:
         if request.header("x-refuse") is None:

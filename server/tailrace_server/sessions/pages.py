@@ -34,6 +34,14 @@ class Page(NamedTuple):
     next: int
 
 
+def all_of(result: tailrace.ReadResult, *, processed: bool) -> Page:
+    """A page of all that was read. ``processed`` gives each event its ``processed_at``."""
+    if processed:
+        return Page(_run(list(result.records()), processed), result.next)
+    # The stored bytes are the answer's bytes.
+    return Page([result.payload[:-1]] if result.count else [], result.next)
+
+
 async def ascending(
     bridge: EngineBridge,
     head: tailrace.Head,
@@ -53,10 +61,7 @@ async def ascending(
         result = await bridge.read(
             head.key, start, max_bytes=bytes_max, max_records=limit, stop=stop
         )
-        if processed:
-            return Page(_run(list(result.records()), processed), result.next), result
-        # The stored bytes are the answer's bytes.
-        return Page([result.payload[:-1]] if result.count else [], result.next), result
+        return all_of(result, processed=processed), result
     found: list[memoryview] = []
     found_bytes = scanned_bytes = 0
     ordinal = start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import trio
@@ -11,7 +12,7 @@ import tailrace
 from tailrace.errors import Rejected
 from tailrace.offset import encode_offset
 from tailrace.outcome import Reason
-from tailrace_server.context import Answer, Call, Context, no_session, session_key
+from tailrace_server.context import Answer, Call, Context, Step, no_session, session_key
 from tailrace_server.following import Follow
 from tailrace_server.live import LiveResponse, Send
 from tailrace_server.protocol import caching, headers, parse, render, session_query, sse, views
@@ -115,9 +116,47 @@ async def stream_events(context: Context, call: Call) -> Answer:
     return _follow(context, call, query.start, encoding, None)
 
 
+def prepare_get(context: Context, call: Call) -> Step | None:
+    """A plain page of the oldest events, which need not wait."""
+    query = session_query.events_query(call.request, call.query)
+    if query.live is not None or query.text is not None or query.descending:
+        return None
+    if query.types or query.created.bounded or query.page is not None:
+        return None
+    if_none_match = call.request.header(headers.IF_NONE_MATCH)
+    return partial(_events_now, context, call.params["session"], query, if_none_match)
+
+
+def _events_now(
+    context: Context, session: str, query: EventsQuery, if_none_match: str | None, _body: bytes
+) -> Response | None:
+    head = head_of(context, session)
+    start = _start(query, head)
+    if query.start is not None and query.start.ordinal is None:
+        return _empty_page(start, head, no_store=True)
+    try:
+        result = context.bridge.read_now(
+            head.key, start, max_bytes=context.config.read_bytes_max, max_records=query.limit
+        )
+    except Rejected as error:
+        raise refusal(error, session) from None
+    if result is None:
+        return None
+    page = pages.all_of(result, processed=query.managed_agents)
+    return _ascending_page(if_none_match, query, start, None, page, result)
+
+
+def prepare_head(context: Context, call: Call) -> Step:
+    return partial(_head_now, context, call.params["session"])
+
+
 async def head_events(context: Context, call: Call) -> Answer:
+    return _head_now(context, call.params["session"], b"")
+
+
+def _head_now(context: Context, session: str, _body: bytes) -> Response:
     """HEAD (protocol section 5.5): the tail and closure, never cached."""
-    head = head_of(context, call.params["session"])
+    head = head_of(context, session)
     found = [
         render.APPLICATION_JSON,
         (headers.CACHE_CONTROL, caching.NO_STORE),
@@ -178,6 +217,19 @@ async def _ascending(
         types=query.types,
         processed=query.managed_agents,
     )
+    return _ascending_page(
+        call.request.header(headers.IF_NONE_MATCH), query, start, stop, page, result
+    )
+
+
+def _ascending_page(
+    if_none_match: str | None,
+    query: EventsQuery,
+    start: int,
+    stop: int | None,
+    page: pages.Page,
+    result: tailrace.ReadResult,
+) -> Response:
     more = page.next < (result.tail if stop is None else min(stop, result.tail))
     token = None
     if more:
@@ -191,7 +243,7 @@ async def _ascending(
     lasting = query.page is not None and more
     cache = caching.PRIVATE_HISTORY if lasting else caching.PRIVATE_TAIL
     return _page_response(
-        call.request.header(headers.IF_NONE_MATCH),
+        if_none_match,
         render.read_headers(page.next, up_to_date=up_to_date, closed=closed),
         tag,
         cache,

@@ -1,0 +1,40 @@
+"""The short way of answering appends gives the bytes of the general one."""
+
+from __future__ import annotations
+
+import time
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace.limits import ORDINAL_MAX
+from tailrace.outcome import Appended
+from tailrace_server.fast import writer
+from tailrace_server.fast.append_answer import Forms, is_plain
+from tailrace_server.protocol import render
+
+
+@given(
+    stream_id=st.integers(1, 2**64 - 1),
+    tail=st.integers(1, ORDINAL_MAX) | st.integers(10**8 - 2, 10**8 + 2),
+    created=st.booleans(),
+    duplicate=st.booleans(),
+)
+def test_both_ways_give_the_same_bytes(
+    stream_id: int, tail: int, created: bool, duplicate: bool
+) -> None:
+    outcome = Appended(stream_id, tail - 1, tail, False, duplicate, created, 1)
+    assert is_plain(outcome)
+    while True:
+        second = int(time.time())
+        form = Forms().now()
+        general = writer.joined(render.appended(outcome), "POST", close=False)
+        if second == int(time.time()):  # the Date is the same
+            break
+    assert form.fill(outcome) == general
+
+
+def test_what_says_more_is_not_plain() -> None:
+    plain = Appended(1, 0, 1, False, False, False, 1)
+    assert not is_plain(plain._replace(closed=True))
+    assert not is_plain(plain._replace(producer_epoch=0, producer_seq=0))
