@@ -73,7 +73,8 @@ def test_lengths_are_told_where_they_are_known(kind: str, answers: Answers) -> N
 # ---- answers that are made while they are sent, and end by themselves
 
 
-GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+# A path that the service double leaves to `handle`.
+GET = b"GET /live HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Finite:
