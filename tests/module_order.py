@@ -169,6 +169,7 @@ tailrace_server.peer_watch
 tailrace_server.fast
 tailrace_server.fast.parser
 tailrace_server.fast.writer
+tailrace_server.fast.wire
 tailrace_server.fast.socket_body
 tailrace_server.fast.shared
 tailrace_server.fast.reactor

@@ -266,6 +266,12 @@ static void conclude(struct tr_reactor *reactor, struct connection *c, enum outc
     switch (outcome) {
     case WAIT:
         c->state = IDLE;
+        if (reactor->draining) {
+            if (c->waiting_length != 0)
+                offer(reactor, c);
+            else
+                end(reactor, c);
+        }
         break;
     case OUT:
         reactor->counters.requests++;

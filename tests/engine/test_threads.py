@@ -276,6 +276,27 @@ def test_operations_of_many_callers_succeed_and_fail_apart(tmp_path: Path) -> No
     assert sorted(str(ticket.context) for ticket in grouped) == ["a", "b", "c", "d"]
 
 
+def test_a_patient_caller_commits_itself_while_syncs_are_quick(tmp_path: Path) -> None:
+    committing: list[int] = []
+    here = threading.get_ident()
+    with opened(tmp_path) as store:
+        store.create(KEY)
+        store.on_group = lambda _: committing.append(threading.get_ident())
+
+        def submit(patience_s: float) -> set[int]:
+            committing.clear()
+            for _ in range(20):
+                (ticket,) = store.submit_each([Append(KEY, [b"x"])], [None], patience_s=patience_s)
+                ticket.wait(PATIENCE_S)
+            return set(committing)
+
+        assert here not in submit(0.0)
+        assert here not in submit(1e-9)  # no sync is that quick
+        assert here in submit(1000.0)
+        store.on_group = None
+        assert store.head(KEY).tail == 60
+
+
 def test_a_rejection_waits_for_the_state_it_reveals(tmp_path: Path) -> None:
     storage = HookedStorage(tmp_path)
     with opened(tmp_path, storage=storage) as store:

@@ -22,12 +22,12 @@ from typing import Final
 import structlog
 import trio
 
-from tailrace_server.audience import Wire
 from tailrace_server.body import BodyShare
 from tailrace_server.fast import writer
 from tailrace_server.fast.parser import Message, RequestParser
 from tailrace_server.fast.shared import Shared
 from tailrace_server.fast.socket_body import SocketBody
+from tailrace_server.fast.wire import ChunkedWire
 from tailrace_server.front import (
     HALF_CLOSE_GRACE_S,
     SAFE_METHODS,
@@ -383,7 +383,7 @@ class Connection:
         if not has_body(request.method, response.status):
             return 0, length is not None or not http_10
         chunked = length is None and not http_10
-        wire = _ChunkedWire(self)
+        wire = ChunkedWire(self.descriptor, self.send_live)
 
         async def send(data: bytes) -> None:
             if length is not None and wire.sent + len(data) > length:
@@ -471,34 +471,3 @@ class Connection:
                     break
                 sent -= len(first)
         self.deadline, self._deadline_means = before
-
-
-class _ChunkedWire(Wire):
-    """Where a live response of one connection goes. ``sent`` counts its bytes."""
-
-    __slots__ = ("_connection", "sent")
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self.sent = 0
-
-    @property
-    def descriptor(self) -> int:
-        return self._connection.descriptor
-
-    def frame(self, data: bytes) -> bytes:
-        return writer.chunk(data)
-
-    async def __call__(self, data: bytes) -> None:
-        if data:  # an empty chunk would end the response
-            await self.send_plain(writer.chunk(data))
-
-    async def send_plain(self, data: bytes) -> None:
-        """Send ``data`` as it is."""
-        await self._connection.send_live(data)
-        self.sent += len(data)
-
-    async def finish(self, rest: memoryview, sent: int) -> None:
-        if rest:
-            await self._connection.send_live(rest)
-        self.sent += sent + len(rest)
