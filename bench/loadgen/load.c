@@ -206,6 +206,8 @@ perform(run *r)
     give_up_ns = now + patience;
     while ((answers_owed(r) || stamps_owed(r)) && now < give_up_ns)
         now = turn_over(r, give_up_ns);
+    plan->drained_s = (double)(now - began) / 1e9;
+    plan->drained_cpu_s = plan->server_pid > 0 ? cpu_s(server_clock) - server : 0.0;
     settle_accounts(r);
     return 0;
 }

@@ -75,6 +75,7 @@ typedef struct {
 
     /* Found out, of the window: */
     double measured_s, cpu_s, server_cpu_s;
+    double drained_s, drained_cpu_s; /* the same until everything had arrived; CPU: the server's */
     char failure[256]; /* why the plan could not be run at all */
 } lg_plan;
 

@@ -176,7 +176,14 @@ def run(plan: Plan) -> Result:
         for result in results:
             result.check()
         raise LoadError(ffi.string(c.failure).decode("utf-8", "replace"))
-    return Result(results, c.measured_s, c.cpu_s, c.server_cpu_s)
+    return Result(
+        groups=results,
+        measured_s=c.measured_s,
+        cpu_s=c.cpu_s,
+        server_cpu_s=c.server_cpu_s,
+        drained_s=c.drained_s,
+        drained_cpu_s=c.drained_cpu_s,
+    )
 
 
 def serve(listener: socket.socket, get: bytes, other: bytes, path: Path | None) -> None:

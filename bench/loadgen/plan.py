@@ -139,12 +139,18 @@ class GroupResult:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """``cpu_s`` is the load generator's own and ``server_cpu_s`` the server's, in the window."""
+    """``cpu_s`` is the load generator's own and ``server_cpu_s`` the server's, in the window.
+
+    ``drained_s`` and ``drained_cpu_s`` (the server's) are from the beginning of the window until
+    everything that was due in it had arrived.
+    """
 
     groups: Sequence[GroupResult]
     measured_s: float
     cpu_s: float
     server_cpu_s: float
+    drained_s: float
+    drained_cpu_s: float
 
     def check(self) -> None:
         for group in self.groups:
