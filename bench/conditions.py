@@ -8,6 +8,7 @@ import os
 import platform
 import sqlite3
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -80,7 +81,9 @@ def _versions() -> dict[str, str]:
     return versions
 
 
-def conditions(directory: Path) -> dict[str, object]:
+def conditions(
+    directory: Path, more_versions: Mapping[str, str] | None = None
+) -> dict[str, object]:
     """Everything about this machine that the numbers depend on, as JSON values."""
     device, file_system, options = _mount_of(directory)
     memory = _first_line_value("/proc/meminfo", "MemTotal")
@@ -97,7 +100,7 @@ def conditions(directory: Path) -> dict[str, object]:
         "file_system": file_system,
         "mount_options": options,
         "disk_write_cache": _write_cache_of(directory),
-        "versions": _versions(),
+        "versions": _versions() | dict(more_versions or {}),
     }
 
 

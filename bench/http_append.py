@@ -117,8 +117,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, options: Options, place: Path) -> Report:
-    found = conditions(place)
     systems = find_systems(arguments)
+    found = conditions(place, systems.versions)
     with running(systems, place) as environment:
         cases = list(_cases(systems, environment))
         series, failures = run_forgiving(options, cases, place, forgives)

@@ -148,11 +148,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, options: Options, place: Path) -> Report:
-    found = conditions(place)
     long = _Long(int(arguments.megabytes * 1e6))
     file = place / "sent"
     file.write_bytes(long.json)
     systems = find_systems(arguments)
+    found = conditions(place, systems.versions)
     systems.starters[SENDFILE] = partial(servers.nothing, body=file, sendfile=True)
     with running(systems, place) as environment:
         cases = list(_cases(systems, _Measurer(environment, long), tuple(_CLIENTS)))

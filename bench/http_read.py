@@ -168,10 +168,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace, options: Options, place: Path) -> Report:
-    found = conditions(place)
     answer = place / "answer"
     answer.write_bytes(_array(small_batches(EVENTS)[0]))
     systems = find_systems(arguments, answer)
+    found = conditions(place, systems.versions)
     with running(systems, place) as environment:
         cases = list(_cases(systems, environment))
         series, failures = run_forgiving(options, cases, place, forgives)

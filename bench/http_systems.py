@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -49,6 +49,7 @@ class Systems:
     starters: dict[str, Starter]
     given: list[str]
     missing: list[str]
+    versions: dict[str, str] = field(default_factory=dict)
 
     def among(self, *names: str) -> list[str]:
         """Those of ``names`` that can be started, and all that were given by URL."""
@@ -65,17 +66,20 @@ def find_systems(arguments: argparse.Namespace, answer: Path | None = None) -> S
         CEILING: partial(servers.nothing, body=answer),
     }
     missing: list[str] = []
+    versions: dict[str, str] = {}
     for peer in _PEERS:
         found: dict[str, Starter] | Missing = peer.find()
         if isinstance(found, Missing):
             missing.append(str(found))
         else:
             starters.update(found)
+            if hasattr(peer, "versions"):
+                versions |= peer.versions()
     given: list[str] = []
     for name, url in arguments.url:
         starters[name] = partial(servers.given, url=url)
         given.append(name)
-    return Systems(starters, given, missing)
+    return Systems(starters, given, missing, versions)
 
 
 def forgives(case: Case, error: Exception) -> bool:

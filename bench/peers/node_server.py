@@ -6,6 +6,7 @@ appends to the same stream share, and for a commit of LMDB.
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from contextlib import AbstractContextManager
@@ -36,6 +37,13 @@ def _start(directory: Path, *, files: bool) -> AbstractContextManager[Server]:
     if files:
         command.append(directory / "data")
     return process(command, directory, announced("/v1/stream"), {"NODE_ENV": "production"})
+
+
+def versions() -> dict[str, str]:
+    """What a report says beside the numbers."""
+    done = subprocess.run(["node", "--version"], capture_output=True, text=True, check=False)
+    wanted = json.loads((_HERE / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    return {"node": done.stdout.strip(), **wanted}
 
 
 def find() -> dict[str, Starter] | Missing:

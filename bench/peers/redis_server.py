@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -41,6 +42,15 @@ def find() -> dict[str, Starter] | Missing:
     if program is None:
         return Missing(REDIS, "there is no redis-server; on Debian: apt-get install redis-server")
     return {REDIS: partial(_start, program=program)}
+
+
+def versions() -> dict[str, str]:
+    """What a report says beside the numbers."""
+    done = subprocess.run(
+        ["redis-server", "--version"], capture_output=True, text=True, check=False
+    )
+    words = dict(word.split("=", 1) for word in done.stdout.split() if "=" in word)
+    return {"redis": words.get("v", "unknown")}
 
 
 def command(*words: bytes) -> bytes:
