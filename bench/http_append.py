@@ -112,7 +112,7 @@ def _cases(systems: Systems, environment: Running) -> Iterator[Case]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_options(parser, seconds=0.8, rounds=5)
+    add_options(parser, seconds=0.6, rounds=5)
     add_url_argument(parser)
 
 
