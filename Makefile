@@ -16,6 +16,7 @@ ATTACK_SECONDS ?= 300
 BIN      := $(VENV)/bin
 STAMPS   := $(VENV)/.stamps
 NATIVE   := $(filter-out csrc/__pycache__,$(wildcard csrc/* csrc/front/*))
+SANITIZE := -fsanitize=address,undefined
 FUZZERS  := $(patsubst %.py,%,$(notdir $(wildcard fuzz/fuzz_*.py)))
 PIP      := $(BIN)/python -m pip --disable-pip-version-check --no-input
 LOCK     := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
@@ -51,8 +52,8 @@ lint: dev ## ruff, mypy --strict, and the C compiler's warnings as errors
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@$(CC) -std=c11 -Wall -Wextra -Werror -fsyntax-only \
-	    $(wildcard csrc/*.c csrc/front/*.c bench/loadgen/*.c)
+	@$(CC) -std=c11 -Wall -Wextra -Werror -fsyntax-only -Icsrc \
+	    $(wildcard csrc/*.c csrc/front/*.c bench/loadgen/*.c tests/csrc/*.c fuzz/fuzz_*.c)
 
 .PHONY: format
 format: dev ## let ruff lay out the sources
@@ -74,6 +75,29 @@ fuzz: dev ## run every fuzz target for FUZZ_SECONDS
 attack: dev ## let Schemathesis attack each front over its OpenAPI document for ATTACK_SECONDS
 	@PYTHONPATH=engine:server:. $(BIN)/python -m tests.server.openapi.attack \
 	    --seconds $(ATTACK_SECONDS) $(ARGS)
+
+.PHONY: fuzz-sanitized
+fuzz-sanitized: dev ## the same, the C helpers built with the sanitizers for memory
+	@CFLAGS="-g -fno-omit-frame-pointer $(SANITIZE) -fno-sanitize-recover=all" LDFLAGS="$(SANITIZE)" \
+	    $(BIN)/python setup.py --quiet build \
+	    --build-base build/sanitized --build-lib build/sanitized/lib
+	@for target in $(FUZZERS); do \
+	    echo "== $$target"; \
+	    ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \
+	        PYTHONSAFEPATH=1 PYTHONPATH=build/sanitized/lib:. \
+	        LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	        $(BIN)/python -m "fuzz.$$target" --seconds $(FUZZ_SECONDS) || exit 1; \
+	done
+
+.PHONY: fuzz-native
+fuzz-native: ## the request parser, guided by coverage (clang; LLHTTP= llhttp's sources)
+	@mkdir -p build/fuzz/corpus
+	@clang -std=c11 -g -O1 -fsanitize=fuzzer -fno-sanitize-recover=all $(SANITIZE) -Icsrc -Ifuzz \
+	    $(if $(LLHTTP),-DWITH_LLHTTP -I$(LLHTTP)/include fuzz/llhttp_reading.c) \
+	    $(if $(LLHTTP),$(wildcard $(LLHTTP)/src/*.c)) \
+	    -o build/fuzz/http_request fuzz/fuzz_http_request.c csrc/front/http_request.c
+	@build/fuzz/http_request -max_total_time=$(FUZZ_SECONDS) -max_len=3000 \
+	    -artifact_prefix=build/fuzz/ build/fuzz/corpus
 
 .PHONY: lock
 lock: build ## resolve the pinned versions again, as new as pyproject.toml allows

@@ -1,0 +1,93 @@
+"""The helpers of csrc/front/ in C programs, under the sanitizers for memory and for threads.
+
+TAILRACE_STRESS_S makes the stress last longer.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from fuzz import http_requests
+from tests.csrc import programs
+
+SECONDS: Final = float(os.environ.get("TAILRACE_STRESS_S", "3"))
+CLIENTS: Final = 80
+DRAWN: Final = 3000
+REACTOR: Final = (
+    "tests/csrc/reactor_stress.c",
+    "tests/csrc/stress_clients.c",
+    "csrc/front/reactor.c",
+    "csrc/front/http_request.c",
+)
+PARSER: Final = ("fuzz/fuzz_http_request.c", "csrc/front/http_request.c")
+
+RACE: Final = """
+#include <pthread.h>
+static int count;
+static void *work(void *unused)
+{
+    (void)unused;
+    for (int i = 0; i < 100000; i++)
+        count++;
+    return 0;
+}
+int main(void)
+{
+    pthread_t thread;
+    pthread_create(&thread, 0, work, 0);
+    work(0);
+    pthread_join(thread, 0);
+    return 0;
+}
+"""
+OVERREAD: Final = """
+#include <stdlib.h>
+int main(int count, char **arguments)
+{
+    (void)arguments;
+    char *bytes = calloc(8, 1);
+    int found = bytes[7 + count];
+    free(bytes);
+    return found;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("sanitizer", "source"), [(programs.THREADS, RACE), (programs.MEMORY, OVERREAD)]
+)
+def test_a_sanitizer_objects(sanitizer: tuple[str, ...], source: str, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.c"
+    bad.write_text(source, encoding="ascii")
+    program = programs.build(tmp_path / "bad", [str(bad)], sanitizer)
+    with pytest.raises(AssertionError, match=r"Sanitizer|runtime error"):
+        programs.run(program)
+
+
+@pytest.mark.parametrize("sanitizer", [programs.THREADS, programs.MEMORY], ids=["tsan", "asan"])
+def test_no_answer_reaches_another_client(sanitizer: tuple[str, ...], tmp_path: Path) -> None:
+    """Issue 4: random disconnects, partial sends, reuse, stale handles, hand-overs."""
+    program = programs.build(tmp_path / "stress", REACTOR, sanitizer)
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    said = programs.run(program, str(SECONDS), str(CLIENTS), str(seed))
+    counts = {name: int(number) for name, number in (line.split() for line in said.splitlines())}
+    # It did what it is for.
+    assert counts["connections"] > CLIENTS
+    assert counts["answers"] > CLIENTS
+    for what in ("left", "handed", "adopted", "stale", "unsent", "offered"):
+        assert counts[what] > 0, what
+
+
+def test_the_parser_stays_within_its_input(tmp_path: Path) -> None:
+    """Each part of each input in memory of its own, so that reading one byte on is seen."""
+    program = programs.build(tmp_path / "parser", PARSER, (*programs.MEMORY, "-DSTANDALONE"))
+    dice = random.Random(4)
+    inputs = [http_requests.make(dice)[:3000] for _ in range(DRAWN)]
+    framed = b"".join(len(data).to_bytes(4, "little") + data for data in inputs)
+    assert programs.run(program, given=framed) == f"{DRAWN} inputs\n"

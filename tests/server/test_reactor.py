@@ -1,0 +1,246 @@
+"""The reactor by itself, step by step: handles, order, partial sends, hand-overs, drain."""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from tailrace_server.fast.reactor import (
+    BODY_BYTES_MAX,
+    CLOSE,
+    HANDOVER,
+    RECEIVE_BYTES,
+    REQUEST,
+    Reactor,
+    Row,
+)
+from tailrace_server.front import FrontLimits
+
+FOREVER_S = 1000.0
+GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+@pytest.fixture
+def reactor() -> Iterator[Reactor]:
+    made = Reactor(FrontLimits(connections_max=4))
+    yield made
+    made.close()
+
+
+def connect(reactor: Reactor, tag: int = 0) -> socket.socket:
+    """A client of the reactor; a small send buffer on the reactor's side."""
+    client, server = socket.socketpair()
+    server.setblocking(False)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    assert reactor.adopt(server.detach(), tag)
+    client.setblocking(False)
+    return client
+
+
+def is_readable(reactor: Reactor) -> bool:
+    return bool(select.select([reactor.descriptor], [], [], 0)[0])
+
+
+def poll(reactor: Reactor) -> list[tuple[int, int, bytes]]:
+    """Handle, kind and target of each row."""
+    arena, rows, error = reactor.poll(10)
+    assert error == 0
+    found = []
+    for fields in rows:
+        row = Row._make(fields)
+        at = row.head + row.target
+        target = arena[at : at + row.target_length] if row.kind == REQUEST else b""
+        found.append((row.handle, row.kind, target))
+    return found
+
+
+def one(reactor: Reactor, kind: int = REQUEST) -> int:
+    ((handle, found, _),) = poll(reactor)
+    assert found == kind
+    return handle
+
+
+def is_silent(client: socket.socket) -> bool:
+    with pytest.raises(BlockingIOError):
+        client.recv(1)
+    return True
+
+
+def test_an_answer_counts_once(reactor: Reactor) -> None:
+    with connect(reactor) as client:
+        client.send(GET % b"1" + GET % b"2")
+        handle = one(reactor)
+        assert reactor.answer([handle, handle], [b"first", b"again"], bytes(2)) == 1
+        assert client.recv(100) == b"first"
+        assert reactor.counters()["stale"] == 1
+
+
+def test_requests_in_a_row_come_one_by_one(reactor: Reactor) -> None:
+    """The second waits for the first's answer; then the descriptor says that it is there."""
+    with connect(reactor) as client:
+        client.send(GET % b"1" + GET % b"2")
+        ((handle, _, target),) = poll(reactor)
+        assert target == b"/1"
+        assert not is_readable(reactor)
+        assert poll(reactor) == []
+        reactor.answer([handle], [b"first"], bytes(1))
+        assert is_readable(reactor)
+        assert poll(reactor) == [(handle, REQUEST, b"/2")]
+
+
+def test_a_handle_dies_with_its_connection(reactor: Reactor) -> None:
+    first = connect(reactor)
+    first.send(GET % b"1")
+    old = one(reactor)
+    taken = reactor.take(old)
+    assert taken is not None
+    socket.close(taken.descriptor)
+    first.close()
+    with connect(reactor) as second:
+        second.send(GET % b"2")
+        new = one(reactor)
+        assert new != old
+        assert new & 0xFFFFFFFF == old & 0xFFFFFFFF  # the same slot
+        assert reactor.answer([old], [b"not for you"], bytes(1)) == 0
+        assert reactor.take(old) is None
+        assert reactor.peer(old) == ""
+        assert is_silent(second)
+        assert reactor.answer([new], [b"yours"], bytes(1)) == 1
+        assert second.recv(100) == b"yours"
+
+
+def test_a_client_that_leaves_is_noticed(reactor: Reactor) -> None:
+    connect(reactor).close()
+    assert is_readable(reactor)
+    assert poll(reactor) == []
+    assert reactor.counters()["open"] == 0
+
+
+def test_an_answer_to_a_client_that_left_goes_nowhere(reactor: Reactor) -> None:
+    client = connect(reactor)
+    client.send(GET % b"1")
+    handle = one(reactor)
+    client.close()
+    assert reactor.answer([handle], [b"x"], bytes(1)) == 1
+    assert (reactor.counters()["unsent"], reactor.counters()["open"]) == (1, 0)
+
+
+def test_the_rest_of_an_answer_is_handed_over(reactor: Reactor) -> None:
+    answer = bytes(range(256)) * 1000
+    with connect(reactor, tag=3) as client:
+        client.send(GET % b"1" + GET % b"2")
+        handle = one(reactor)
+        assert reactor.answer([handle], [answer], bytes(1)) == 1
+        assert one(reactor, HANDOVER) == handle
+        taken = reactor.take(handle)
+        assert taken is not None
+        with socket.socket(fileno=taken.descriptor):
+            assert taken.input == GET % b"2"
+            received = client.recv(len(answer))
+            assert 0 < len(taken.output) < len(answer)
+            while len(received) + len(taken.output) < len(answer):
+                received += client.recv(len(answer))
+            assert received + taken.output == answer
+            assert (taken.closing, taken.tag) == (False, 3)
+
+
+def test_what_is_not_plain_is_handed_over_with_all_its_bytes(reactor: Reactor) -> None:
+    odd = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    with connect(reactor) as client:
+        client.send(GET % b"1" + odd)
+        handle = one(reactor)
+        reactor.answer([handle], [b"first"], bytes(1))
+        assert one(reactor, HANDOVER) == handle
+        taken = reactor.take(handle)
+        assert taken is not None
+        socket.close(taken.descriptor)
+        assert (taken.input, taken.output) == (odd, b"")
+        assert client.recv(100) == b"first"
+
+
+def test_a_slow_request_is_handed_over(reactor: Reactor) -> None:
+    with connect(reactor) as client:
+        client.send(b"GET / HT")
+        assert poll(reactor) == []
+        reactor.sweep(FOREVER_S, FOREVER_S)
+        assert poll(reactor) == []
+        reactor.sweep(0.0, FOREVER_S)
+        handle = one(reactor, HANDOVER)
+        taken = reactor.take(handle)
+        assert taken is not None
+        socket.close(taken.descriptor)
+        assert taken.input == b"GET / HT"
+
+
+def test_a_connection_without_a_request_is_closed_in_the_end(reactor: Reactor) -> None:
+    with connect(reactor) as client:
+        reactor.sweep(0.0, FOREVER_S)
+        assert is_silent(client)
+        reactor.sweep(0.0, 0.0)
+        assert client.recv(1) == b""
+        assert reactor.counters()["idle"] == 1
+
+
+def test_closing_on_unread_bytes_is_for_a_task(reactor: Reactor) -> None:
+    """RFC 9112 section 9.6: closing at once would reset the answer away."""
+    with connect(reactor) as client:
+        client.send(GET % b"1")
+        handle = one(reactor)
+        client.send(GET % b"2")
+        reactor.answer([handle], [b"last"], bytes([CLOSE]))
+        assert one(reactor, HANDOVER) == handle
+        taken = reactor.take(handle)
+        assert taken is not None
+        socket.close(taken.descriptor)
+        assert (taken.closing, taken.input, taken.output) == (True, b"", b"")
+        assert client.recv(100) == b"last"
+
+
+def test_drain_ends_what_is_idle_and_the_others_behind_their_answer(reactor: Reactor) -> None:
+    with connect(reactor) as idle, connect(reactor) as busy, connect(reactor) as begun:
+        busy.send(GET % b"1")
+        handle = one(reactor)
+        begun.send(b"GET")
+        assert poll(reactor) == []
+        reactor.drain()
+        assert idle.recv(1) == b""
+        offered = one(reactor, HANDOVER)
+        assert reactor.answer([handle], [b"last"], bytes(1)) == 1
+        assert (busy.recv(100), busy.recv(100)) == (b"last", b"")
+        assert reactor.counters()["open"] == 1
+        taken = reactor.take(offered)
+        assert taken is not None
+        socket.close(taken.descriptor)
+        left, right = socket.socketpair()
+        with left, right:
+            assert not reactor.adopt(left.fileno(), 0)
+
+
+def test_drain_ends_a_connection_that_was_to_be_looked_at(reactor: Reactor) -> None:
+    """Its request filled what was asked of the kernel, so that more might have been there."""
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+    body = RECEIVE_BYTES - len(head % 10_000)
+    assert 10_000 <= body <= BODY_BYTES_MAX
+    with connect(reactor) as client:
+        client.setblocking(True)
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 * RECEIVE_BYTES)
+        client.sendall(head % body + b"x" * body)
+        handle = one(reactor)
+        reactor.answer([handle], [b"done"], bytes(1))
+        reactor.drain()
+        assert poll(reactor) == []
+        assert reactor.counters()["open"] == 0
+        assert (client.recv(100), client.recv(100)) == (b"done", b"")
+
+
+def test_answers_after_the_close_go_nowhere(reactor: Reactor) -> None:
+    with connect(reactor) as client:
+        client.send(GET % b"1")
+        handle = one(reactor)
+        reactor.close()
+        assert client.recv(1) == b""
+        assert reactor.answer([handle], [b"x"], bytes(1)) == 0
+        assert reactor.take(handle) is None
