@@ -113,7 +113,7 @@ def is_unfinished(data: bytes, requests: int) -> bool:
     """Whether ``data`` ends within a request that was plain so far, behind so many whole ones."""
     ends = range(len(data) + 1)
     end = bisect.bisect_left(ends, requests, key=lambda end: len(methods_of(data[:end])))
-    return parse(data[end:], REACTOR_LIMITS) == lib.TR_HTTP_PARTIAL
+    return bool(parse(data[end:], REACTOR_LIMITS) == lib.TR_HTTP_PARTIAL)
 
 
 def expected(data: bytes) -> list[Answer]:

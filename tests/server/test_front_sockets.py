@@ -452,6 +452,16 @@ async def test_draining_ends_live_readers_and_finishes_answers(kind: str) -> Non
             await server.connect()
 
 
+async def test_draining_ends_a_connection_behind_an_answer_that_was_going_out() -> None:
+    async with running("fast", receive_buffer=4096) as server, await server.connect() as client:
+        await client.send(GET % b"large?n=3000000")
+        await client.head()
+        server.front.drain()
+        assert len(await client.exactly(3_000_000)) == 3_000_000
+        assert await client.ended()
+        await eventually(lambda: server.front.connections == 0)
+
+
 @both
 async def test_a_front_that_is_cancelled_lets_go_of_stalled_clients(kind: str) -> None:
     limits = dataclasses.replace(QUICK, send_timeout_s=60)

@@ -219,9 +219,13 @@ class Connection:
             if event is None and parser.in_body:
                 event = await self._look_at_head()
             if event is None:
-                if not parser.in_message and await self._goes_back():
-                    self._returning = True
-                    return
+                if not parser.in_message:
+                    if self._shared.draining:  # since its last answer began to go out
+                        await self._part()
+                        return
+                    if await self._goes_back():
+                        self._returning = True
+                        return
                 data = await self._receive()
                 if not data:
                     return  # the client left, between requests or in the middle of one
@@ -242,8 +246,7 @@ class Connection:
                 await self._linger()
                 return
             if not await self._answer(event):
-                if self._has_unread():
-                    await self._linger()
+                await self._part()
                 return
             self._body = None
             self._share.release()
@@ -251,7 +254,7 @@ class Connection:
 
     async def _goes_back(self) -> bool:
         """Whether the reactor gets the connection, which is idle, rather than its next request."""
-        if self._shared.draining or self._end is not None:
+        if self._end is not None:
             return False
         if self._tag < _RETURNS_MAX:
             self._tag += 1
@@ -433,6 +436,11 @@ class Connection:
             return bool(self._socket.recv(1, socket.MSG_PEEK))
         except BlockingIOError:
             return False
+
+    async def _part(self) -> None:
+        """Nothing more is answered; what was is not reset away."""
+        if self._has_unread():
+            await self._linger()
 
     async def _linger(self) -> None:
         """Let the client read the answer: closing with unread input would reset it away."""
