@@ -262,10 +262,14 @@ def no_websocket() -> Refusal:
     return Refusal(400, "WebSocket is not spoken here; tail a stream with live=sse or long-poll")
 
 
+def failed() -> Refusal:
+    return Refusal(500, "the server failed; its log says why")
+
+
 async def handle_safely(service: Handler, request: Request) -> Response | LiveResponse:
     """The service's answer; 500 if it raised, which it promises not to."""
     try:
         return await service.handle(request)
     except Exception:
         _log.exception("request failed", method=request.method, path=request.path)
-        return Refusal(500, "the server failed; its log says why").response()
+        return failed().response()

@@ -19,8 +19,9 @@ from tailrace_server.fast.listener import FastFront
 from tailrace_server.fast.reactor import CLOSE, HANDOVER, REQUEST, Reactor, Row
 from tailrace_server.front import FrontLimits
 from tailrace_server.keys import Key, KeyRing
-from tailrace_server.service import Service
-from tests.server.front_support import Answer, RawClient, eventually, running
+from tailrace_server.protocol.message import Response
+from tailrace_server.service import Known, Service
+from tests.server.front_support import Answer, RawClient, ServiceDouble, eventually, running
 
 GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n"
 JSON = b"Content-Type: application/json"
@@ -130,6 +131,24 @@ async def test_what_cannot_be_staged_is_told_to_everyone_who_asked(tmp_path: Pat
             async with await connect(port) as client:
                 answer = await ask(client, post(b"v1/sessions/s/events", b'{"type":"a"}'))
                 assert (answer.status, answer.header("retry-after")) == (503, "2")
+
+
+async def test_a_defect_met_by_one_request_is_its_own_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = ServiceDouble.plan
+
+    def plan(self: ServiceDouble, known: Known, body: bytes) -> Response:
+        if body == b"defect":
+            raise RuntimeError("a defect")
+        return real(self, known, body)
+
+    monkeypatch.setattr(ServiceDouble, "plan", plan)
+    async with running("fast") as front:
+        async with await front.connect() as other, await front.connect() as client:
+            answer = await ask(client, post(b"", b"defect"))
+            assert (answer.status, answer.header("connection")) == (500, "close")
+            assert (await ask(other, get(b""))).status == 200
 
 
 async def test_many_clients_get_their_own_answers_in_order(tmp_path: Path) -> None:

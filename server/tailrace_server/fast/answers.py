@@ -21,7 +21,7 @@ from tailrace_server.fast import writer
 from tailrace_server.fast.append_answer import Forms, is_plain
 from tailrace_server.fast.reactor import CLOSE, Reactor
 from tailrace_server.fast.shared import Shared
-from tailrace_server.front import InSteps
+from tailrace_server.front import InSteps, failed
 from tailrace_server.protocol.message import Request, Response
 from tailrace_server.service import Known
 
@@ -104,6 +104,12 @@ class Answers:
             length = sum(len(piece) for piece in response.body)
             peer = self._reactor.peer(handle)
             batch.lines.append(Line(request, response.status, length, started, peer))
+
+    def fail(self, batch: Batch, handle: int) -> None:
+        """Put the answer to a request that could not even be looked at into the batch."""
+        batch.handles.append(handle)
+        batch.pieces.append(writer.joined(failed().response(), "GET", close=True))
+        batch.flags.append(CLOSE)
 
     def send(self, batch: Batch) -> None:
         """Send what is in the batch, and tell of it."""

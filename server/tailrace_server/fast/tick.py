@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -64,69 +64,70 @@ class Tick:
         batch = Batch()
         contexts: list[Pending] = []
         began = started(self._shared)
-        counters = self._shared.counters
         for fields in rows:
-            (
-                handle,
-                kind,
-                _,
-                keep_alive,
-                head,
-                head_length,
-                body_length,
-                _,
-                _,
-                _,
-                _,
-                length_at,
-                length_size,
-            ) = fields
-            if kind != REQUEST:
-                if kind == HANDOVER:
-                    self._give(handle, b"")
-                else:
-                    self._refuse(handle)
-                continue
-            body_at = head + head_length
-            end = body_at + body_length
-            # The body's length is told by the body; without it more heads are equal.
-            if length_size:
-                length_at += head
-                key = arena[head:length_at] + arena[length_at + length_size : body_at]
+            handle, kind = fields[0], fields[1]
+            if kind == REQUEST:
+                try:
+                    self._request(fields, arena, batch, contexts, began)
+                except Exception:
+                    # One request's failure must not become everybody's.
+                    _log.exception("request failed")
+                    self._answers.fail(batch, handle)
+            elif kind == HANDOVER:
+                self._give(handle, b"")
             else:
-                key = arena[head:body_at]
-            known = self._known.get(key)
-            if known is None or known.grant.revoked:
-                learned = self._learn(key, arena, Row._make(fields))
-                if learned is None:
-                    self._give(handle, arena[head:end])
-                    continue
-                if not isinstance(learned, Known):
-                    request, response = learned
-                    counters.requests += 1
-                    self._answers.add(batch, handle, request, response, not keep_alive, began)
-                    continue
-                known = learned
-            else:
-                self.heads_kept += 1
-            plan = self._service.plan(known, arena[body_at:end])
-            if plan is not None:
-                counters.requests += 1
-                counters.body_bytes += body_length
-            if type(plan) is Plan:
-                contexts.append(
-                    Pending(self._answers.tell, handle, known, plan, not keep_alive, began)
-                )
-            elif plan is None:
-                self._give(handle, arena[head:end])
-            else:
-                assert isinstance(plan, Response)
-                self._respond(batch, handle, known, plan, not keep_alive, began)
+                self._refuse(handle)
         if contexts:
             self._stage(batch, contexts)
         if batch.handles:
             self._answers.send(batch)
             self._answers.log(batch)
+
+    def _request(
+        self,
+        fields: tuple[Any, ...],
+        arena: bytes,
+        batch: Batch,
+        contexts: list[Pending],
+        began: float,
+    ) -> None:
+        """Answer one request, give it away, or put what it asks to be staged into ``contexts``."""
+        handle, _, _, keep_alive, head, head_length, body_length = fields[:7]
+        length_at, length_size = fields[11:]
+        counters = self._shared.counters
+        body_at = head + head_length
+        end = body_at + body_length
+        # The body's length is told by the body; without it more heads are equal.
+        if length_size:
+            length_at += head
+            key = arena[head:length_at] + arena[length_at + length_size : body_at]
+        else:
+            key = arena[head:body_at]
+        known = self._known.get(key)
+        if known is None or known.grant.revoked:
+            learned = self._learn(key, arena, Row._make(fields))
+            if learned is None:
+                self._give(handle, arena[head:end])
+                return
+            if not isinstance(learned, Known):
+                request, response = learned
+                counters.requests += 1
+                self._answers.add(batch, handle, request, response, not keep_alive, began)
+                return
+            known = learned
+        else:
+            self.heads_kept += 1
+        plan = self._service.plan(known, arena[body_at:end])
+        if plan is None:
+            self._give(handle, arena[head:end])
+            return
+        counters.requests += 1
+        counters.body_bytes += body_length
+        if type(plan) is Plan:
+            contexts.append(Pending(self._answers.tell, handle, known, plan, not keep_alive, began))
+        else:
+            assert isinstance(plan, Response)
+            self._respond(batch, handle, known, plan, not keep_alive, began)
 
     def _respond(
         self,
