@@ -92,6 +92,7 @@ class Connection:
         "_end",
         "_half_closed",
         "_handling",
+        "_input",
         "_limits",
         "_live",
         "_output",
@@ -127,8 +128,7 @@ class Connection:
         self._returning = False
         self._limits: FrontLimits = shared.limits
         self._parser = RequestParser(shared.limits, shared.service.streams)
-        if data and not closing:
-            self._parser.feed(data)
+        self._input = data
         self._scope = trio.CancelScope()
         self._end: End | None = None
         self.deadline = inf
@@ -213,6 +213,9 @@ class Connection:
         if self._closing:
             await self._linger()
             return
+        if self._input:  # here, where a defect costs this connection alone
+            parser.feed(self._input)
+            self._input = b""
         self._await_request()
         while True:
             event: Message | Refusal | Response | None = parser.next_event()
