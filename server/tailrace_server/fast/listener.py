@@ -148,7 +148,6 @@ class FastFront:
         self._nursery.start_soon(self._run, connection)
 
     async def _run(self, connection: Connection) -> None:
-        self.counters.connections += 1
         try:
             await connection.run()
         finally:
