@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from bench.bars import Bar, judge
-from bench.conditions import conditions, warnings
 from bench.events import EVENT_BYTES
 from bench.http_measure import COLUMNS, P99, P999, carry_out, costs, latencies
 from bench.http_systems import (
@@ -19,13 +18,12 @@ from bench.http_systems import (
     Systems,
     add_url_argument,
     find_systems,
-    forgives,
-    running,
+    measure_all,
 )
 from bench.loadgen import http
 from bench.measure import Budget, Case, Measurement
 from bench.report import Report
-from bench.run import Options, add_options, run_forgiving
+from bench.run import Options, add_options
 from bench.shapes import LostData
 from bench.systems import ELECTRIC, HYPERCORN, NODE, TAILRACE
 
@@ -134,19 +132,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, options: Options, place: Path) -> Report:
     systems = find_systems(arguments)
-    found = conditions(place, systems.versions)
-    with running(systems, place) as environment:
-        cases = list(_cases(systems, environment))
-        series, failures = run_forgiving(options, cases, place, forgives)
+    found = measure_all(systems, options, place, _cases)
     return Report(
         command="fanout",
         title=f"Delivery of {EVENT_BYTES}-byte events to live subscribers",
         unit="deliveries",
-        conditions=found,
-        warnings=warnings(found) + systems.missing + failures,
+        conditions=found.conditions,
+        warnings=found.warnings,
         settings=options.settings() | {"events_per_second": EVENTS_PER_SECOND},
-        series=series,
-        verdicts=judge(BARS, series),
+        series=found.series,
+        verdicts=judge(BARS, found.series),
         notes=list(_NOTES),
         columns={**COLUMNS, P999: "p99.9 ms"},
     )

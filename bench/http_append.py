@@ -10,13 +10,12 @@ from typing import Final
 
 from bench.append_target import Job, Targets
 from bench.bars import Bar, judge
-from bench.conditions import conditions, warnings
 from bench.events import EVENT_BYTES
 from bench.http_measure import COLUMNS, carry_out, costs, latencies
-from bench.http_systems import Running, Systems, add_url_argument, find_systems, forgives, running
+from bench.http_systems import Running, Systems, add_url_argument, find_systems, measure_all
 from bench.measure import Budget, Case, Measurement
 from bench.report import Report
-from bench.run import Options, add_options, run_forgiving
+from bench.run import Options, add_options
 from bench.systems import CEILING, ELECTRIC, HYPERCORN, NODE, NODE_MEMORY, REDIS, TAILRACE
 
 SUMMARY: Final = "durable appends over HTTP, beside other servers of this protocol and Redis"
@@ -118,19 +117,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, options: Options, place: Path) -> Report:
     systems = find_systems(arguments)
-    found = conditions(place, systems.versions)
-    with running(systems, place) as environment:
-        cases = list(_cases(systems, environment))
-        series, failures = run_forgiving(options, cases, place, forgives)
+    found = measure_all(systems, options, place, _cases)
     return Report(
         command="http-append",
         title=f"Durable appends of {EVENT_BYTES}-byte JSON events over HTTP, to 64 streams",
         unit="events",
-        conditions=found,
-        warnings=warnings(found) + systems.missing + failures,
+        conditions=found.conditions,
+        warnings=found.warnings,
         settings=options.settings(),
-        series=series,
-        verdicts=judge(BARS, series),
+        series=found.series,
+        verdicts=judge(BARS, found.series),
         notes=list(_NOTES),
         baseline=NODE,
         columns=COLUMNS,

@@ -10,7 +10,6 @@ from typing import Final
 
 from bench import servers
 from bench.bars import Bar, judge
-from bench.conditions import conditions, warnings
 from bench.events import session_events
 from bench.http_measure import COLUMNS, LOAD_CORES, MEMORY, Growth, carry_out
 from bench.http_systems import (
@@ -18,14 +17,13 @@ from bench.http_systems import (
     Systems,
     add_url_argument,
     find_systems,
-    forgives,
-    running,
+    measure_all,
 )
 from bench.loadgen import http
 from bench.loadgen.plan import Result
 from bench.measure import Budget, Case, Measurement
 from bench.report import Report
-from bench.run import Options, add_options, run_forgiving
+from bench.run import Options, add_options
 from bench.shapes import LostData
 from bench.systems import ELECTRIC, HYPERCORN, NODE, NODE_MEMORY, SENDFILE, TAILRACE
 
@@ -152,21 +150,23 @@ def run(arguments: argparse.Namespace, options: Options, place: Path) -> Report:
     file = place / "sent"
     file.write_bytes(long.json)
     systems = find_systems(arguments)
-    found = conditions(place, systems.versions)
     systems.starters[SENDFILE] = partial(servers.nothing, body=file, sendfile=True)
-    with running(systems, place) as environment:
-        cases = list(_cases(systems, _Measurer(environment, long), tuple(_CLIENTS)))
-        series, failures = run_forgiving(options, cases, place, forgives)
+    found = measure_all(
+        systems,
+        options,
+        place,
+        lambda systems, environment: _cases(systems, _Measurer(environment, long), tuple(_CLIENTS)),
+    )
     size = len(long.json)
     return Report(
         command="http-catch-up",
         title=f"Catch-up read of a stream of {long.events:,} events, {size:,} bytes, over HTTP",
         unit="bytes",
-        conditions=found,
-        warnings=warnings(found) + systems.missing + failures,
+        conditions=found.conditions,
+        warnings=found.warnings,
         settings=options.settings() | {"stream_bytes": size, "stream_events": long.events},
-        series=series,
-        verdicts=judge(BARS, series),
+        series=found.series,
+        verdicts=judge(BARS, found.series),
         notes=list(_NOTES),
         scale=_GIGABYTE,
         scaled_unit="GB/s",

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from bench.bars import Bar, judge
-from bench.conditions import conditions, warnings
 from bench.events import EVENT_BYTES, STREAMS, small_batches, stream_name
 from bench.http_measure import COLUMNS, carry_out, costs, latencies
 from bench.http_systems import (
@@ -18,15 +17,14 @@ from bench.http_systems import (
     Systems,
     add_url_argument,
     find_systems,
-    forgives,
-    running,
+    measure_all,
 )
 from bench.loadgen import http
 from bench.loadgen.plan import Group, Kind, Wire
 from bench.measure import Budget, Case, Measurement
 from bench.peers.redis_server import command
 from bench.report import Report
-from bench.run import Options, add_options, run_forgiving
+from bench.run import Options, add_options
 from bench.shapes import LostData
 from bench.systems import CEILING, ELECTRIC, HYPERCORN, NODE, NODE_MEMORY, REDIS, TAILRACE
 
@@ -171,19 +169,16 @@ def run(arguments: argparse.Namespace, options: Options, place: Path) -> Report:
     answer = place / "answer"
     answer.write_bytes(_array(small_batches(EVENTS)[0]))
     systems = find_systems(arguments, answer)
-    found = conditions(place, systems.versions)
-    with running(systems, place) as environment:
-        cases = list(_cases(systems, environment))
-        series, failures = run_forgiving(options, cases, place, forgives)
+    found = measure_all(systems, options, place, _cases)
     return Report(
         command="http-read",
         title=f"Catch-up reads of {EVENTS} events of {EVENT_BYTES} bytes over HTTP",
         unit="reads",
-        conditions=found,
-        warnings=warnings(found) + systems.missing + failures,
+        conditions=found.conditions,
+        warnings=found.warnings,
         settings=options.settings(),
-        series=series,
-        verdicts=judge(BARS, series),
+        series=found.series,
+        verdicts=judge(BARS, found.series),
         notes=list(_NOTES),
         baseline=NODE_MEMORY,
         columns=COLUMNS,

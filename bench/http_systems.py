@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 from bench import servers
+from bench.conditions import conditions, warnings
 from bench.loadgen.plan import LoadError
 from bench.loadgen.process import LoadProcess
-from bench.measure import Case
+from bench.measure import Case, Series
 from bench.optional import Missing
 from bench.peers import electric_server, node_server, redis_server
+from bench.run import Options, run_forgiving
 from bench.servers import NotStarted, Server, Starter
 from bench.shapes import LostData
 from bench.systems import CEILING, HYPERCORN, TAILRACE
@@ -113,3 +116,26 @@ def running(systems: Systems, place: Path) -> Iterator[Running]:
     """Servers below ``place``; all of them end with the block."""
     with ExitStack() as stack:
         yield Running(systems, place, stack)
+
+
+class Measured(NamedTuple):
+    """What a run gave, as a report has it."""
+
+    conditions: dict[str, object]
+    warnings: list[str]
+    series: list[Series]
+
+
+def measure_all(
+    systems: Systems,
+    options: Options,
+    place: Path,
+    cases: Callable[[Systems, Running], Iterable[Case]],
+) -> Measured:
+    """Start what is to be measured, run all ``cases``, and go on without a peer that fails."""
+    found = conditions(place, systems.versions)
+    with running(systems, place) as environment:
+        series, failures = run_forgiving(
+            options, list(cases(systems, environment)), place, forgives
+        )
+    return Measured(found, warnings(found) + systems.missing + failures, series)

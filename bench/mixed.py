@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final
 
 from bench.bars import Bar, judge
-from bench.conditions import conditions, warnings
 from bench.corpus import WORDS_PER_QUERY, make_corpus
 from bench.events import stream_name
 from bench.http_measure import COLUMNS, LOAD_CORES, MEMORY, P99, carry_out, costs, latencies
@@ -20,14 +19,13 @@ from bench.http_systems import (
     Systems,
     add_url_argument,
     find_systems,
-    forgives,
-    running,
+    measure_all,
 )
 from bench.loadgen import http
 from bench.loadgen.plan import Group, GroupResult, Kind
 from bench.measure import Budget, Case, Measurement
 from bench.report import Report
-from bench.run import Options, add_options, run_forgiving
+from bench.run import Options, add_options
 from bench.shapes import LostData
 from bench.systems import ELECTRIC, NODE, TAILRACE
 
@@ -193,16 +191,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, options: Options, place: Path) -> Report:
     systems = find_systems(arguments)
-    found = conditions(place, systems.versions)
-    with running(systems, place) as environment:
-        cases = list(_cases(systems, environment))
-        series, failures = run_forgiving(options, cases, place, forgives)
+    found = measure_all(systems, options, place, _cases)
     return Report(
         command="mixed",
         title="Everything at once, at fixed rates",
         unit="appends",
-        conditions=found,
-        warnings=warnings(found) + systems.missing + failures,
+        conditions=found.conditions,
+        warnings=found.warnings,
         settings=options.settings()
         | {
             "writes_per_s": WRITES_PER_SECOND,
@@ -210,8 +205,8 @@ def run(arguments: argparse.Namespace, options: Options, place: Path) -> Report:
             "searches_per_s": SEARCHES_PER_SECOND,
             "tailers": TAILERS,
         },
-        series=series,
-        verdicts=judge(BARS, series),
+        series=found.series,
+        verdicts=judge(BARS, found.series),
         notes=list(_NOTES),
         columns={**_COLUMNS, LOAD_CORES: "load's cores", MEMORY: COLUMNS[MEMORY]},
     )

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Final
 
 from bench.bars import Bar, judge
-from bench.conditions import conditions, warnings
 from bench.events import stream_name
 from bench.http_measure import COLUMNS, LOAD_CPU, P50, P99, Growth, carry_out, costs, latencies
 from bench.http_systems import (
@@ -17,13 +16,12 @@ from bench.http_systems import (
     Systems,
     add_url_argument,
     find_systems,
-    forgives,
-    running,
+    measure_all,
 )
 from bench.loadgen import http
 from bench.measure import Budget, Case, Measurement
 from bench.report import Report
-from bench.run import Options, add_options, run_forgiving
+from bench.run import Options, add_options
 from bench.shapes import LostData
 from bench.systems import ELECTRIC, HYPERCORN, NODE, NODE_MEMORY, TAILRACE
 
@@ -114,19 +112,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace, options: Options, place: Path) -> Report:
     systems = find_systems(arguments)
-    found = conditions(place, systems.versions)
-    with running(systems, place) as environment:
-        cases = list(_cases(systems, _Measurer(environment, arguments.clients)))
-        series, failures = run_forgiving(options, cases, place, forgives)
+    found = measure_all(
+        systems,
+        options,
+        place,
+        lambda systems, environment: _cases(systems, _Measurer(environment, arguments.clients)),
+    )
     return Report(
         command="replay",
         title=f"{arguments.clients:,} clients at once, {EVENTS} events of {EVENT_BYTES} bytes each",
         unit="clients",
-        conditions=found,
-        warnings=warnings(found) + systems.missing + failures,
+        conditions=found.conditions,
+        warnings=found.warnings,
         settings={"rounds": options.rounds, "clients": arguments.clients},
-        series=series,
-        verdicts=judge(BARS, series),
+        series=found.series,
+        verdicts=judge(BARS, found.series),
         notes=list(_NOTES),
         baseline=NODE,
         columns={
