@@ -13,6 +13,7 @@ tailrace.errors
 tailrace.limits
 tailrace.offset
 tailrace.operation
+tailrace.rows
 tailrace.outcome
 tailrace.options
 tailrace.validate
@@ -60,6 +61,7 @@ tailrace.search
 tailrace.indexer
 tailrace.recovery
 tailrace.plain_append
+tailrace.plain_rows
 tailrace.plan
 tailrace.listing
 tailrace.decide_append
