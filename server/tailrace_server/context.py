@@ -85,6 +85,7 @@ Step = Callable[[bytes], Plan | Response | None]
 None: that cannot be told without waiting; the route's handler can. Raises as the handler does.
 """
 
+
 class Lane(NamedTuple):
     """Appends that say nothing but their record, all to one stream.
 

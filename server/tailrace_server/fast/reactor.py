@@ -176,7 +176,7 @@ class Reactor:
 
     def arena(self) -> bytes:
         """The requests' bytes."""
-        return ffi.buffer(self._arena, self._turn.polled.arena)[:]
+        return bytes(ffi.buffer(self._arena, self._turn.polled.arena))
 
     def row(self, index: int) -> tuple[Any, ...]:
         """One of the poll's rows, in the form of :class:`Row`."""

@@ -56,7 +56,7 @@ def general(stream_id: int, tail: int) -> bytes:
 def fill(form: Any, stream_id: int, tail: int) -> bytes:
     """What C makes of a form."""
     out = ffi.new("uint8_t[]", _BYTES_MAX)
-    return ffi.buffer(out, lib.tr_form_fill(form, stream_id, tail, out))[:]
+    return bytes(ffi.buffer(out, lib.tr_form_fill(form, stream_id, tail, out)))
 
 
 def digit_class(tail: int) -> int:
@@ -85,7 +85,8 @@ def _cut(second: int, digits: int) -> Appending:
     if short:
         holes[encode_offset(tail).encode("ascii")] = (lib.TR_HOLE_TAIL, digits)
     # The longest first: a token may hold the number as it is.
-    pattern = b"|".join(sorted(holes, key=len, reverse=True))
+    found = sorted(((len(hole), hole) for hole in holes), reverse=True)
+    pattern = b"|".join(hole for _, hole in found)
     parts = re.split(b"(%b)" % pattern, general(_STREAM_ID, tail))
     pieces = [
         (len(literal), *holes.get(hole, (lib.TR_HOLE_NONE, 0)))

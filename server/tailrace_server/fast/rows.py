@@ -159,9 +159,7 @@ class RowsPath:
             if form is None:
                 self._answer_singly(batch, pending, those, firsts)
             else:
-                self._reactor.answer_rows(
-                    form.form, columns.handles, those, firsts, columns.counts
-                )
+                self._reactor.answer_rows(form.form, columns.handles, those, firsts, columns.counts)
 
     def _answer_singly(
         self,
