@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from fuzz import http_requests
+from fuzz import fuzz_json_value, http_requests
 from tests.csrc import programs
 
 SECONDS: Final = float(os.environ.get("TAILRACE_STRESS_S", "3"))
@@ -23,8 +24,13 @@ REACTOR: Final = (
     "tests/csrc/stress_clients.c",
     "csrc/front/reactor.c",
     "csrc/front/http_request.c",
+    "csrc/front/answer_form.c",
+    "csrc/front/collect.c",
+    "csrc/front/heads.c",
+    "csrc/front/json_value.c",
 )
 PARSER: Final = ("fuzz/fuzz_http_request.c", "csrc/front/http_request.c")
+RECOGNISER: Final = ("fuzz/fuzz_json_value.c", "csrc/front/json_value.c")
 
 RACE: Final = """
 #include <pthread.h>
@@ -80,14 +86,24 @@ def test_no_answer_reaches_another_client(sanitizer: tuple[str, ...], tmp_path: 
     # It did what it is for.
     assert counts["connections"] > CLIENTS
     assert counts["answers"] > CLIENTS
-    for what in ("left", "handed", "adopted", "stale", "unsent", "offered"):
+    for what in ("left", "handed", "adopted", "stale", "unsent", "offered", "rows"):
         assert counts[what] > 0, what
 
 
-def test_the_parser_stays_within_its_input(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sources", "make", "bytes_max"),
+    [(PARSER, http_requests.make, 3000), (RECOGNISER, fuzz_json_value.make, 1000)],
+    ids=["requests", "records"],
+)
+def test_a_parser_stays_within_its_input(
+    sources: tuple[str, ...],
+    make: Callable[[random.Random], bytes],
+    bytes_max: int,
+    tmp_path: Path,
+) -> None:
     """Each part of each input in memory of its own, so that reading one byte on is seen."""
-    program = programs.build(tmp_path / "parser", PARSER, (*programs.MEMORY, "-DSTANDALONE"))
+    program = programs.build(tmp_path / "parser", sources, (*programs.MEMORY, "-DSTANDALONE"))
     dice = random.Random(4)
-    inputs = [http_requests.make(dice)[:3000] for _ in range(DRAWN)]
+    inputs = [make(dice)[:bytes_max] for _ in range(DRAWN)]
     framed = b"".join(len(data).to_bytes(4, "little") + data for data in inputs)
     assert programs.run(program, given=framed) == f"{DRAWN} inputs\n"
