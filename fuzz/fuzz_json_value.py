@@ -37,6 +37,12 @@ TOKENS: Final = (
     *(b"[[[[", b"]]]]", b'{"a":', b"}}}}", b'"a":', b",,", b"\xe2\x80\xa8"),
 )
 
+_POINTS: Final = (
+    *((0, 0x20), (0x20, 0x7F), (0x20, 0x7F), (0x7F, 0x800)),
+    *((0x800, 0xD800), (0xE000, 0x10000), (0x10000, 0x110000)),
+)
+"""Ranges of characters; those that an encoder has to escape as well."""
+
 counts: Final = {"accepted": 0, "left to Python": 0}
 
 
@@ -73,9 +79,7 @@ def value(dice: random.Random, depth: int = 0) -> Any:
 
 
 def text(dice: random.Random) -> str:
-    points = ((0, 0x20), (0x20, 0x7F), (0x20, 0x7F), (0x7F, 0x800), (0x800, 0xD800))
-    points += ((0xE000, 0x10000), (0x10000, 0x110000))
-    return "".join(chr(dice.randrange(*dice.choice(points))) for _ in range(dice.randrange(20)))
+    return "".join(chr(dice.randrange(*dice.choice(_POINTS))) for _ in range(dice.randrange(20)))
 
 
 def make(dice: random.Random) -> bytes:
