@@ -7,7 +7,8 @@
 /* The sockets of many HTTP/1.1 connections in one epoll set.
 
    tr_reactor_poll reads whatever has come and gives the plain requests (http_request.h) as
-   rows; tr_reactor_answer sends many answers. A connection has one request out at a time, so
+   rows, of which tr_collect (collect.h) can make columns; tr_reactor_answer sends many answers,
+   tr_reactor_answer_rows those that have one form. A connection has one request out at a time, so
    answers go out in order; what a client sends meanwhile waits in the kernel, or, if it came
    in the same read, here. Everything that is not plain is offered for hand-over: its
    descriptor, with the bytes read and not yet sent, is then taken with tr_reactor_take.
@@ -15,8 +16,8 @@
    A handle is a connection's slot and the slot's generation, so that the handle of one that
    has ended is nobody's: such calls do nothing and are counted as stale.
 
-   Threads: tr_reactor_answer, _answer_rows, _peer and _counters may be called from any. All others belong
-   to one thread, and tr_reactor_free comes when no other call is in progress.
+   Threads: tr_reactor_answer, _answer_rows, _peer and _counters may be called from any. All
+   others belong to one thread, and tr_reactor_free comes when no other call is in progress.
 
    Memory: a connection that waits for a request holds its slot alone (about 100 bytes); one
    in the middle of a request at most head_max + body_max, or receive_max, bytes; one whose

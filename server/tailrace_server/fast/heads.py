@@ -51,10 +51,11 @@ class _Numbers(Generic[T]):
 
 
 class Leader(NamedTuple):
-    """A lane: its stream, the type its appends are sent with, and the head that speaks for it."""
+    """A lane: its stream, the type its appends are sent with, their route, and one of its heads."""
 
     key: StreamKey
     content_type: str
+    route: str
     known: Known
 
 
@@ -134,7 +135,7 @@ class Heads:
         if lane is not None:
             number = self._lanes.take((lane, known.route))
             if self._leaders[number] is None:
-                self._leaders[number] = Leader(lane.key, lane.content_type, known)
+                self._leaders[number] = Leader(lane.key, lane.content_type, known.route, known)
             place.lane = number
             place.stream = self._streams.take(lane.key)
             place.json = lane.is_json

@@ -26,16 +26,15 @@ from tailrace_server.fast.shared import Shared
 from tailrace_server.front import InSteps
 from tailrace_server.protocol import render
 
-_NOTHING: Final = memoryview(b"")
 _STATUS: Final = render.appended(appended(1, 0)).status
 
 _log = structlog.get_logger("tailrace.front")
 
 
 class RowsPending(RowsContext):
-    """The rows of one turn while they are staged."""
+    """The rows of one turn while they are staged; see :class:`Columns`."""
 
-    __slots__ = ("columns", "leaders")
+    __slots__ = ("counts", "handles", "leaders")
 
     def __init__(
         self,
@@ -45,7 +44,8 @@ class RowsPending(RowsContext):
     ) -> None:
         self.tell = tell
         self.keys = [leader.key for leader in leaders]
-        self.columns = columns._replace(payload=_NOTHING)  # which is the reactor's
+        self.counts = columns.counts
+        self.handles = columns.handles
         self.leaders = leaders
 
 
@@ -91,7 +91,7 @@ class RowsPath:
         except Exception:
             # A defect: nobody else of this turn is to wait for ever for it.
             _log.exception("appends failed")
-            for handle in _handles(columns):
+            for handle in _handles(columns.handles):
                 self._answers.fail(batch, handle)
         else:
             starts = list(accumulate(columns.counts, initial=0)) if left else []
@@ -124,12 +124,15 @@ class RowsPath:
                 assert isinstance(ticket.error, Exception)
                 self._refuse(batch, pending, ticket.error, began)
                 continue
-            columns = pending.columns
+            routes: dict[str, int] = {}
             for leader, count, stream_id in zip(
-                pending.leaders, columns.counts, outcome.stream_ids, strict=True
+                pending.leaders, pending.counts, outcome.stream_ids, strict=True
             ):
                 if stream_id:
-                    batch.counts[(leader.known.route, _STATUS)] += count
+                    route = leader.route
+                    routes[route] = routes.get(route, 0) + count
+            for route, count in routes.items():
+                batch.counts[(route, _STATUS)] += count
             if self.is_open:
                 self._answer(batch, pending, outcome)
             else:
@@ -137,18 +140,16 @@ class RowsPath:
         self._answers.conclude(batch)
 
     def _answer(self, batch: Batch, pending: RowsPending, outcome: AppendedRows) -> None:
-        columns = pending.columns
+        handles, counts = pending.handles, pending.counts
         stream_ids, firsts = outcome.stream_ids, outcome.firsts
         form = self._forms.of_tail(1)
-        if form is not None and max(firsts) + max(columns.counts) <= form.last:
-            self._reactor.answer_rows(
-                form.form, columns.handles, stream_ids, firsts, columns.counts
-            )
+        if form is not None and max(firsts) + max(counts) <= form.last:
+            self._reactor.answer_rows(form.form, handles, stream_ids, firsts, counts)
             return
         # Long streams, or no form: each class of tails by itself, and what crosses a border.
         classes: dict[int, array[int]] = {}
         for index, stream_id in enumerate(stream_ids):
-            first, last = firsts[index] + 1, firsts[index] + columns.counts[index]
+            first, last = firsts[index] + 1, firsts[index] + counts[index]
             form = self._forms.of_tail(first)
             key = 0 if form is None or last > form.last else form.first
             if key not in classes:
@@ -159,7 +160,7 @@ class RowsPath:
             if form is None:
                 self._answer_singly(batch, pending, those, firsts)
             else:
-                self._reactor.answer_rows(form.form, columns.handles, those, firsts, columns.counts)
+                self._reactor.answer_rows(form.form, handles, those, firsts, counts)
 
     def _answer_singly(
         self,
@@ -178,15 +179,13 @@ class RowsPath:
 
 def _rows(pending: RowsPending) -> Iterator[tuple[Leader, int, int, int]]:
     """Each row: who speaks for its lane, its handle, its stream's index, its place there."""
-    handles = iter(_handles(pending.columns))
-    for stream, (leader, count) in enumerate(
-        zip(pending.leaders, pending.columns.counts, strict=True)
-    ):
+    handles = iter(_handles(pending.handles))
+    for stream, (leader, count) in enumerate(zip(pending.leaders, pending.counts, strict=True)):
         for row in range(count):
             yield leader, next(handles), stream, row
 
 
-def _handles(columns: Columns) -> array[int]:
+def _handles(handles: bytes) -> array[int]:
     found = array("Q")
-    found.frombytes(columns.handles)
+    found.frombytes(handles)
     return found
