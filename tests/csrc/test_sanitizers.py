@@ -1,4 +1,4 @@
-"""The helpers of csrc/front/ in C programs, under the sanitizers for memory and for threads.
+"""Helpers of csrc/ in C programs, under the sanitizers for memory and for threads.
 
 TAILRACE_STRESS_S makes the stress last longer.
 """
@@ -19,6 +19,7 @@ from tests.csrc import programs
 SECONDS: Final = float(os.environ.get("TAILRACE_STRESS_S", "3"))
 CLIENTS: Final = 80
 DRAWN: Final = 3000
+BUILDS: Final = 20_000
 REACTOR: Final = (
     "tests/csrc/reactor_stress.c",
     "tests/csrc/stress_clients.c",
@@ -28,6 +29,12 @@ REACTOR: Final = (
     "csrc/front/collect.c",
     "csrc/front/heads.c",
     "csrc/front/json_value.c",
+)
+BUILDER: Final = (
+    "tests/csrc/batch_build_stress.c",
+    "csrc/batch_build.c",
+    "csrc/batch_scan.c",
+    "csrc/checksum.c",
 )
 PARSER: Final = ("fuzz/fuzz_http_request.c", "csrc/front/http_request.c")
 RECOGNISER: Final = ("fuzz/fuzz_json_value.c", "csrc/front/json_value.c")
@@ -107,3 +114,14 @@ def test_a_parser_stays_within_its_input(
     inputs = [make(dice)[:bytes_max] for _ in range(DRAWN)]
     framed = b"".join(len(data).to_bytes(4, "little") + data for data in inputs)
     assert programs.run(program, given=framed) == f"{DRAWN} inputs\n"
+
+
+def test_batches_are_made_of_columns_that_fit_together_and_of_no_others(tmp_path: Path) -> None:
+    program = programs.build(tmp_path / "builder", BUILDER, programs.MEMORY)
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    said = programs.run(program, given=b"%d %d" % (BUILDS, seed))
+    counts = {name: int(number) for name, number in (line.split() for line in said.splitlines())}
+    assert sum(counts.values()) == BUILDS
+    for what in ("built", "counts", "lengths", "comma", "room"):
+        assert counts[what] > BUILDS // 200, what

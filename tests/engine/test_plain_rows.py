@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-from array import array
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -13,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tailrace
-from tailrace import limits
 from tailrace.batch import Kind, split_records
-from tailrace.errors import InvalidArgument, Overloaded, StoreClosed
+from tailrace.offset_index import BadIndex, MemoryIndex
 from tailrace.operation import (
     Append,
     Create,
@@ -27,10 +24,11 @@ from tailrace.operation import (
     StreamOptions,
     Trim,
 )
-from tailrace.options import Options
 from tailrace.outcome import Appended, Outcome
-from tailrace.rows import AppendedRows, Rows
-from tests.engine.crash_lab import OPTIONS, open_store
+from tailrace.plan import live_stream
+from tailrace.rows import AppendedRows
+from tailrace.stream import StreamState
+from tests.engine.crash_lab import open_store
 from tests.engine.faulty_storage import FaultyStorage
 from tests.engine.rows_lab import (
     columns,
@@ -71,8 +69,9 @@ rows_steps = st.builds(
 options = st.builds(
     StreamOptions,
     st.sampled_from((JSON, JSON, *TYPES)),
-    st.sampled_from((None, None, None, 5_000)),
+    st.sampled_from((None, None, None, None, 1_000)),
     searchable=st.booleans(),
+    metadata=st.sampled_from((b"", b"m")),
 )
 others = st.one_of(
     st.builds(Create, keys, options),
@@ -94,8 +93,12 @@ others = st.one_of(
     st.builds(lambda key, seq: Append(key, [b"1", b"2"], stream_seq=seq), keys, st.just("a")),
 )
 groups = st.lists(
-    st.tuples(st.lists(st.one_of(rows_steps, rows_steps, others), max_size=5), st.integers(0, 900)),
-    max_size=8,
+    st.tuples(
+        st.lists(st.one_of(rows_steps, rows_steps, others), min_size=1, max_size=5),
+        st.integers(0, 900),
+    ),
+    min_size=1,
+    max_size=6,
 )
 
 
@@ -169,7 +172,11 @@ def shown(store: tailrace.Store) -> dict[str, Any]:
     assert durable.streams == staged.streams
     assert durable.names == staged.names
     assert all(type(state) is type(durable.streams[i]) for i, state in staged.streams.items())
-    live = [key for key, i in durable.names.items() if not durable.streams[i].deleted]
+    live = [
+        key
+        for key in durable.names
+        if isinstance(live_stream(durable, key, store._now_ms()), StreamState)
+    ]
     return {
         "states": durable.streams,
         "names": durable.names,
@@ -183,10 +190,14 @@ def shown(store: tailrace.Store) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None)
-@given(groups=groups, begin=st.lists(options, min_size=3, max_size=5))
+@settings(max_examples=200, deadline=None)
+@given(
+    groups=groups,
+    begin=st.lists(options, min_size=4, max_size=4),
+    before=st.lists(others, min_size=2, max_size=6),
+)
 def test_the_store_comes_to_the_same(
-    groups: list[tuple[list[Any], int]], begin: list[StreamOptions]
+    groups: list[tuple[list[Any], int]], begin: list[StreamOptions], before: list[Operation]
 ) -> None:
     clock = Clock()
     disks = FaultyStorage(), FaultyStorage()
@@ -194,6 +205,10 @@ def test_the_store_comes_to_the_same(
     for store in stores:
         store.create_bucket("bucket")
         store.submit([Create(*pair) for pair in zip(KEYS, begin, strict=False)])
+        store.submit(
+            [Append(A, [b"0"], producer=Producer("p", 0, 0)), Create(E, fork=ForkPoint(B))]
+        )
+        store.submit(before)
     for number, (steps, passed_ms) in enumerate(groups):
         clock.now_ms += passed_ms
         in_rows = do_in_rows(stores[0], number * 10, steps)
@@ -317,132 +332,6 @@ def test_all_are_left_where_the_segment_may_not_hold_them(store: tailrace.Store)
     assert {key: read_all(store, key) for key in wanted} == wanted
 
 
-def test_more_than_a_batch_may_hold_is_left(store: tailrace.Store) -> None:
-    segment_bytes = OPTIONS.segment_bytes
-    record = b"1" * (segment_bytes - limits.SEGMENT_HEADER_BYTES - limits.SEAL_BYTES)
-    assert store.submit_rows(columns([Append(A, [record], JSON)]), None).left == [0]
-
-
-def test_more_records_than_a_batch_may_hold_are_left(tmp_path: Path) -> None:
-    with tailrace.open(tmp_path, options=Options(background=False)) as store:
-        store.create_bucket("bucket")
-        store.create(A, content_type=JSON)
-        counts = array("I", [limits.BATCH_RECORDS_MAX + 1])
-        rows = Rows([A], [JSON], counts, array("I", [2]) * counts[0], b"1," * counts[0])
-        assert store.submit_rows(rows, None).left == [0]
-        fewer = array("I", [limits.BATCH_RECORDS_MAX])
-        rows = Rows([A], [JSON], fewer, rows.lengths[1:], rows.payload[2:])
-        assert store.submit_rows(rows, None).left == []
-        assert store.head(A).tail == limits.BATCH_RECORDS_MAX
-
-
-GOOD = columns([Append(A, [b"12", b"3"], JSON), Append(B, [b"4"], "text/plain")])
-BAD = [
-    (GOOD._replace(keys=[A]), "content_types"),
-    (GOOD._replace(content_types=[JSON]), "content_types"),
-    (GOOD._replace(counts=array("I", [3])), "counts"),
-    (GOOD._replace(counts=array("I", [0, 3])), "counts"),
-    (GOOD._replace(counts=array("I", [2, 2])), "counts"),
-    (GOOD._replace(counts=array("I", [1, 1])), "counts"),
-    (GOOD._replace(counts=array("I", [2**32 - 1, 1])), "counts"),
-    (GOOD._replace(counts=array("Q", [2, 1])), "counts"),
-    (GOOD._replace(counts=[2, 1]), "counts"),  # type: ignore[arg-type]
-    (GOOD._replace(lengths=array("I", [3, 2])), "counts"),
-    (GOOD._replace(lengths=array("I", [3, 2, 2])), "lengths"),
-    (GOOD._replace(lengths=array("I", [3, 2, 0])), "lengths"),
-    (GOOD._replace(lengths=array("I", [3, 2**32 - 1, 2])), "lengths"),
-    (GOOD._replace(lengths=array("H", [3, 2, 1])), "lengths"),
-    (GOOD._replace(payload=b"12,3,"), "lengths"),
-    (GOOD._replace(payload=b"12,3,45"), "lengths"),
-    (GOOD._replace(payload=b""), "lengths"),
-    (GOOD._replace(payload="12,3,4"), "payload"),  # type: ignore[arg-type]
-    (GOOD._replace(payload=memoryview(bytes(12))[::2]), "payload"),
-    (GOOD._replace(payload=b"1233,4"), "payload"),
-    (GOOD._replace(payload=b"12,334"), "payload"),
-    (GOOD._replace(payload=b"123,,4", lengths=array("I", [4, 1, 1])), "payload"),
-    (GOOD._replace(payload=b"123,,4", lengths=array("I", [0, 5, 1])), "payload"),
-    (GOOD._replace(keys=[A, A]), "keys"),
-    (GOOD._replace(keys=[A, A], content_types=[JSON, JSON], payload=b"12,3,,"), "keys"),
-    (GOOD._replace(keys=[A, A], content_types=[JSON, "a/b"]), "keys"),
-    (GOOD._replace(keys=[D, D]), "keys"),
-]
-
-
-@pytest.mark.parametrize(("rows", "field"), BAD)
-def test_columns_that_do_not_fit_together_change_nothing(
-    store: tailrace.Store, rows: Rows, field: str
-) -> None:
-    before = store.counters()
-    staged = store._core.committer._staged.copy()
-    with pytest.raises(InvalidArgument) as raised:
-        store.submit_rows(rows, None)
-    assert raised.value.field == field
-    assert store.counters() == before
-    assert store._core.committer._staged.streams == staged.streams
-    _, outcomes = perform_as_rows(store, [Append(A, [b"1"], JSON)])
-    assert isinstance(outcomes[0], Appended)
-    assert outcomes[0].base == 0
-
-
-@pytest.mark.parametrize("make", [make_deleted, None])
-def test_they_need_not_be_for_streams_that_take_them_to_be_found_wrong(
-    store: tailrace.Store, make: Any
-) -> None:
-    """Else whoever cuts what is left out of the columns would read beyond them."""
-    if make is None:  # no room
-        large = Append(C, [b"x" * 70_000], JSON)
-        bad = columns([Append(A, [b"1"], JSON), large])
-    else:
-        make(store)
-        bad = columns([Append(A, [b"1"], JSON)])
-    with pytest.raises(InvalidArgument):
-        store.submit_rows(bad._replace(payload=bytes(bad.payload) + b"1"), None)
-
-
-def test_no_more_streams_at_once_than_operations(store: tailrace.Store) -> None:
-    count = limits.OPERATIONS_PER_SUBMIT_MAX + 1
-    ones = array("I", [1]) * count
-    keys = [StreamKey("bucket", str(i)) for i in range(count)]
-    with pytest.raises(InvalidArgument, match="keys"):
-        store.submit_rows(Rows(keys, [JSON] * count, ones, ones, bytes(count)), None)
-    rows = Rows(keys[1:], [JSON] * (count - 1), ones[1:], ones[1:], bytes(count - 1))
-    assert len(store.submit_rows(rows, None).left) == count - 1
-
-
-@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
-def test_the_payload_may_be_any_bytes_and_is_not_kept(store: tailrace.Store, kind: Any) -> None:
-    payload = kind(b"12,3,4")
-    with one_group(store):
-        taken = store.submit_rows(GOOD._replace(payload=payload), None)
-        if kind is bytearray:
-            payload[:] = b"......"
-            payload.append(1)  # nothing holds on to it
-    assert taken.ticket is not None
-    assert read_all(store, A) == [b"12", b"3"]
-    assert read_all(store, B) == [b"4"]
-
-
-def test_too_much_staged_and_a_closed_store_are_told_as_ever() -> None:
-    options = Options(
-        segment_bytes=64 * 1024, staged_bytes_max=64 * 1024, mark_idle_s=None, background=False
-    )
-    store = open_store(FaultyStorage(), Clock(), options)
-    store.create_bucket("bucket")
-    store.create(A, content_type=JSON)
-    rows = columns([Append(A, [b'"%s"' % (b"x" * 40_000)], JSON)])
-    with one_group(store):
-        assert store.submit_rows(rows, None).ticket is not None
-        for ticket in store.submit([Append(A, [b"x" * 40_000])]):
-            assert not ticket.done
-        with pytest.raises(Overloaded):
-            store.submit_rows(rows, None)
-    assert store.head(A).tail == 2
-    assert store.counters()["staged_bytes"] == 0
-    store.close()
-    with pytest.raises(StoreClosed):
-        store.submit_rows(rows, None)
-
-
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=40, deadline=None)
 def test_the_clock_of_a_stream_never_goes_back(seed: int) -> None:
@@ -458,3 +347,19 @@ def test_the_clock_of_a_stream_never_goes_back(seed: int) -> None:
         times.append(outcome.created_at_ms)
         assert outcome.created_at_ms == store.head(A).last_write_ms >= clock.now_ms
     assert times == sorted(times)
+
+
+def test_the_index_comes_to_the_same_and_refuses_the_same() -> None:
+    """Where records were given up in a repair, entries say so; an ordinal never goes back."""
+    together, alone = MemoryIndex(), MemoryIndex()
+    assert together.add_each([7, 0, 8], [3, 0, 0], [2, 1, 1], [100, 0, 200], 4096) == [
+        (7, 3),
+        (8, 0),
+    ]
+    assert together.add_each([8, 7], [1, 9], [3, 1], [0, 300], 8192) == []
+    noted = [(7, 3, 2, 4196), (8, 0, 1, 4296), (8, 1, 3, 8192), (7, 9, 1, 8492)]
+    assert [alone.add(*batch) for batch in noted] == [True, True, False, False]
+    assert together.encode(1, 9000) == alone.encode(1, 9000)
+    assert list(together.entries(7, 3, 9)) == [4196, 4196, 0, 0, 0, 0, 8492]
+    with pytest.raises(BadIndex):
+        together.add_each([7], [9], [1], [400], 8192)
