@@ -90,14 +90,18 @@ fuzz-sanitized: dev ## the same, the C helpers built with the sanitizers for mem
 	done
 
 .PHONY: fuzz-native
-fuzz-native: ## the request parser, guided by coverage (clang; LLHTTP= llhttp's sources)
-	@mkdir -p build/fuzz/corpus
+fuzz-native: ## the parsers of csrc/front, guided by coverage (clang; LLHTTP= llhttp's sources)
+	@mkdir -p build/fuzz/corpus build/fuzz/json_corpus
 	@clang -std=c11 -g -O1 -fsanitize=fuzzer -fno-sanitize-recover=all $(SANITIZE) -Icsrc -Ifuzz \
 	    $(if $(LLHTTP),-DWITH_LLHTTP -I$(LLHTTP)/include fuzz/llhttp_reading.c) \
 	    $(if $(LLHTTP),$(wildcard $(LLHTTP)/src/*.c)) \
 	    -o build/fuzz/http_request fuzz/fuzz_http_request.c csrc/front/http_request.c
 	@build/fuzz/http_request -max_total_time=$(FUZZ_SECONDS) -max_len=3000 \
 	    -artifact_prefix=build/fuzz/ build/fuzz/corpus
+	@clang -std=c11 -g -O1 -fsanitize=fuzzer -fno-sanitize-recover=all $(SANITIZE) -Icsrc \
+	    -o build/fuzz/json_value fuzz/fuzz_json_value.c csrc/front/json_value.c
+	@build/fuzz/json_value -max_total_time=$(FUZZ_SECONDS) -max_len=1000 \
+	    -artifact_prefix=build/fuzz/ build/fuzz/json_corpus
 
 .PHONY: lock
 lock: build ## resolve the pinned versions again, as new as pyproject.toml allows

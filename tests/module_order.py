@@ -13,6 +13,7 @@ tailrace.errors
 tailrace.limits
 tailrace.offset
 tailrace.operation
+tailrace.rows
 tailrace.outcome
 tailrace.options
 tailrace.validate
@@ -60,6 +61,7 @@ tailrace.search
 tailrace.indexer
 tailrace.recovery
 tailrace.plain_append
+tailrace.plain_rows
 tailrace.plan
 tailrace.listing
 tailrace.decide_append
@@ -172,9 +174,12 @@ tailrace_server.fast.writer
 tailrace_server.fast.wire
 tailrace_server.fast.socket_body
 tailrace_server.fast.shared
+tailrace_server.fast.heads
 tailrace_server.fast.reactor
 tailrace_server.fast.append_answer
+tailrace_server.fast.row_answer
 tailrace_server.fast.answers
+tailrace_server.fast.rows
 tailrace_server.fast.tick
 tailrace_server.fast.connection
 tailrace_server.fast.listener

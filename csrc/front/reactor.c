@@ -18,7 +18,7 @@
 #include "http_request.h"
 
 _Static_assert(sizeof(struct tr_row_field) == sizeof(struct tr_http_field), "one shape");
-_Static_assert(sizeof(struct tr_row) == 56, "Python unpacks rows");
+_Static_assert(sizeof(struct tr_row) == 64, "Python unpacks rows");
 
 #include "reactor_slots.inc"
 

@@ -2,10 +2,13 @@
 #define TAILRACE_REACTOR_H
 #include <stdint.h>
 
+#include "answer_form.h"
+
 /* The sockets of many HTTP/1.1 connections in one epoll set.
 
    tr_reactor_poll reads whatever has come and gives the plain requests (http_request.h) as
-   rows; tr_reactor_answer sends many answers. A connection has one request out at a time, so
+   rows, of which tr_collect (collect.h) can make columns; tr_reactor_answer sends many answers,
+   tr_reactor_answer_rows those that have one form. A connection has one request out at a time, so
    answers go out in order; what a client sends meanwhile waits in the kernel, or, if it came
    in the same read, here. Everything that is not plain is offered for hand-over: its
    descriptor, with the bytes read and not yet sent, is then taken with tr_reactor_take.
@@ -13,8 +16,8 @@
    A handle is a connection's slot and the slot's generation, so that the handle of one that
    has ended is nobody's: such calls do nothing and are counted as stale.
 
-   Threads: tr_reactor_answer, _peer and _counters may be called from any. All others belong
-   to one thread, and tr_reactor_free comes when no other call is in progress.
+   Threads: tr_reactor_answer, _answer_rows, _peer and _counters may be called from any. All
+   others belong to one thread, and tr_reactor_free comes when no other call is in progress.
 
    Memory: a connection that waits for a request holds its slot alone (about 100 bytes); one
    in the middle of a request at most head_max + body_max, or receive_max, bytes; one whose
@@ -54,6 +57,8 @@ struct tr_row {
     uint32_t field_count;
     uint32_t length_value; /* the digits of Content-Length; no length if it was not sent */
     uint32_t length_value_length;
+    uint32_t number; /* of the head, and whether it is in a lane; 0 unless tr_collect says more */
+    uint32_t taken;
 };
 
 /* The same shape as struct tr_http_field. */
@@ -124,6 +129,14 @@ void tr_reactor_poll(struct tr_reactor *reactor, uint64_t room, uint8_t *arena,
 uint32_t tr_reactor_answer(struct tr_reactor *reactor, const uint64_t *handles,
                            const uint64_t *ends, const uint8_t *flags, uint32_t count,
                            const uint8_t *blob, uint64_t blob_length);
+
+/* Sends many answers of one form: to the j-th handle of group i, the form filled with stream_ids[i]
+   and firsts[i] + j + 1. Group i is the next counts[i] handles; a group whose stream_id is 0 gets
+   nothing. Otherwise as tr_reactor_answer, with flags of 0. */
+uint32_t tr_reactor_answer_rows(struct tr_reactor *reactor, const struct tr_form *form,
+                                const uint64_t *handles, uint32_t handle_count,
+                                const uint64_t *stream_ids, const uint64_t *firsts,
+                                const uint32_t *counts, uint32_t groups);
 
 /* Gives a connection away, with its descriptor: one that was offered, or one whose request is
    out, without that request's bytes. 0; -1 for a stale handle; 1 if capacity is too small,

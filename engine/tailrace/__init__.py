@@ -59,9 +59,10 @@ from tailrace.outcome import (
 )
 from tailrace.reader import ReadPieces, ReadResult
 from tailrace.repair import RepairReport, repair
+from tailrace.rows import AppendedRows, Rows
 from tailrace.snapshot import SnapshotReader, SnapshotWriter
 from tailrace.store import Store
-from tailrace.ticket import Group, Ticket
+from tailrace.ticket import Group, RowsTaken, Ticket
 from tailrace.views import BucketInfo, Head, Hit, SearchResult, StreamPage
 
 __version__ = "0.1.0"
@@ -71,6 +72,7 @@ open = Store  # noqa: A001 - as in gzip.open: used as tailrace.open
 __all__ = [
     "Append",
     "Appended",
+    "AppendedRows",
     "BucketDone",
     "BucketInfo",
     "CheckReport",
@@ -100,6 +102,8 @@ __all__ = [
     "Rejected",
     "Rejection",
     "RepairReport",
+    "Rows",
+    "RowsTaken",
     "SearchResult",
     "SetMetadata",
     "Snapshot",

@@ -1,4 +1,4 @@
-"""Batch ↔ bytes. A batch is the atomic unit of the log: everything one request changes.
+"""Batch ↔ bytes. A batch is the atomic unit of the log: everything one decision changes.
 
 ::
 

@@ -37,8 +37,10 @@ from tailrace.native import seal_batches
 from tailrace.operation import Append, Operation
 from tailrace.outcome import Outcome
 from tailrace.plain_append import plain_append
+from tailrace.plain_rows import PlainRows, plain_rows
 from tailrace.plan import Context, Partial, Plan
-from tailrace.ticket import Group, Ticket
+from tailrace.rows import Rows
+from tailrace.ticket import Group, RowsTaken, Ticket
 
 _logger = logging.getLogger("tailrace")
 _RETRY_AFTER_S = 1.0
@@ -47,7 +49,10 @@ _SYNC_S_ASSUMED = 0.01
 
 
 class Staged(NamedTuple):
-    """A batch on its way, or (no ``parts``) an answer that waits for those before it."""
+    """A batch on its way, or (no ``parts``) an answer that waits for those before it.
+
+    Or, with ``rows``, the batches of many streams.
+    """
 
     position: int
     parts: tuple[bytes | memoryview, ...]
@@ -56,6 +61,7 @@ class Staged(NamedTuple):
     ticket: Ticket | None
     outcome: Outcome | None
     error: BaseException | None = None
+    rows: PlainRows | None = None
 
 
 class Publish(NamedTuple):
@@ -166,6 +172,35 @@ class Committer:
             told = [ticket for ticket, _, _ in settled if not ticket.internal]
             if told:
                 self._on_group(Group(told, set()))
+        self._see_to_commit(patience_s)
+
+    def submit_rows(self, rows: Rows, context: object, *, patience_s: float) -> RowsTaken:
+        """Decide and stage what is plain of ``rows``; commit as :meth:`submit` does."""
+        validate.rows(rows)
+        now_ms = self._now_ms()
+        with self._lock:
+            if (refusal := self._unwritable()) is not None:
+                raise refusal
+            cursor = self._cursor
+            position = cursor.position
+            room = min(cursor.room, self._batch_bytes_max + SEAL_BYTES)
+            plain = plain_rows(self._staged, rows, now_ms, position, room, self.durable_position)
+            if not plain.states:
+                return RowsTaken(None, plain.left)
+            ticket = Ticket(None, context)
+            length = len(plain.data)
+            cursor.position = position + length
+            self._staged.streams.update(plain.states)
+            self.staged_bytes += length
+            self._queue.append(
+                Staged(
+                    position, (plain.data,), None, NO_CHANGE, ticket, plain.appended, None, plain
+                )
+            )
+        self._see_to_commit(patience_s)
+        return RowsTaken(ticket, plain.left)
+
+    def _see_to_commit(self, patience_s: float) -> None:
         if not self._background:
             with self.commit_lock:
                 self.commit()
@@ -363,7 +398,8 @@ class Committer:
         for run, segment in zip(runs, segments, strict=True):
             data = bytearray().join([part for entry in run for part in entry.parts])
             sealed = seal_batches(data)
-            assert sealed == len(run), "a batch's length is not the one it was placed with"
+            batches = sum([1 if entry.rows is None else len(entry.rows.states) for entry in run])
+            assert sealed == batches, "a batch's length is not the one it was placed with"
             total += len(data)
             segment.write(run[0].position, data)
             self.batches += sealed

@@ -12,7 +12,10 @@ from tailrace.commit import Committer, Publish
 from tailrace.errors import TailraceError
 from tailrace.expiry import Expiry
 from tailrace.indexer import Indexer
+from tailrace.operation import Create, Operation
 from tailrace.options import Options
+from tailrace.plain_rows import PlainRows
+from tailrace.plan import Partial
 from tailrace.reader import Reader
 from tailrace.recovery import recover
 from tailrace.search.index import SearchIndex
@@ -104,6 +107,36 @@ class Core:
         finally:
             self.log.close()
 
+    def partial(self, operation: Operation) -> Partial | None:
+        """The source record that a fork with a byte sub-offset cuts."""
+        if not isinstance(operation, Create) or operation.fork is None:
+            return None
+        fork = operation.fork
+        source = self.durable.find(fork.source)
+        if fork.ordinal is None or fork.sub_offset <= 0 or source is None:
+            return None
+        if source.config.is_json or not source.start <= fork.ordinal < source.tail:
+            return None
+        result = self.reader.read(source, fork.ordinal, None, 1, 1)
+        return Partial(source.config.stream_id, fork.ordinal, bytes(result.payload))
+
+    def counters(self) -> dict[str, int]:
+        """Numbers for monitoring, since this store was opened."""
+        committer = self.committer
+        return {
+            "groups": committer.groups,
+            "batches": committer.batches,
+            "bytes_written": committer.bytes_written,
+            "staged_bytes": committer.staged_bytes,
+            "durable_position": committer.durable_position,
+            "indexed_position": self.indexer.index.indexed_position,
+            "streams": len(self.durable.streams),
+            "buckets": len(self.durable.buckets),
+            "segments": len(self.log.segments),
+            "checkpoints": self.upkeep.checkpoints,
+            "poisoned": int(committer.poison is not None),
+        }
+
     def _publish(self, publish: Publish) -> set[int]:
         """Make a durable group visible; the ids of the streams it changed."""
         changed: set[int] = set()
@@ -111,6 +144,8 @@ class Core:
         for entry in publish.entries:
             batch, change = entry.batch, entry.change
             if batch is None:
+                if entry.rows is not None:
+                    self._publish_rows(entry.rows, entry.position, changed)
                 continue
             if batch.ends:
                 note(batch.stream_id, batch.base_ordinal, len(batch.ends), entry.position)
@@ -123,6 +158,12 @@ class Core:
         self.upkeep.poke(publish.end)
         self.indexer.poke(publish.end)
         return changed
+
+    def _publish_rows(self, rows: PlainRows, position: int, changed: set[int]) -> None:
+        stream_ids, firsts, _ = rows.appended
+        self.log.note_each(stream_ids, firsts, rows.counts, rows.offsets, position)
+        self.durable.streams.update(rows.states)
+        changed.update(rows.states)
 
     def _publish_rare(self, batch: Batch, change: Change, changed: set[int]) -> None:
         released = snapshots_released(self.durable, change)

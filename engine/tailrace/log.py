@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 from tailrace.batch import Batch, Kind, decode_batch
@@ -90,6 +90,27 @@ class Log:
         assert isinstance(index, MemoryIndex)
         offset = position - number * self.segment_bytes
         if index.add(stream_id, base_ordinal, record_count, offset):
+            self.extents.add(stream_id, base_ordinal, number)
+
+    def note_each(
+        self,
+        stream_ids: Iterable[int],
+        base_ordinals: Iterable[int],
+        record_counts: Iterable[int],
+        offsets: Iterable[int],
+        position: int,
+    ) -> None:
+        """:meth:`note` for batches of many streams in one segment, at ``position`` + offset.
+
+        Stream id 0 stands for no batch.
+        """
+        number = position // self.segment_bytes
+        index = self.indexes[number]
+        assert isinstance(index, MemoryIndex)
+        shift = position - number * self.segment_bytes
+        for stream_id, base_ordinal in index.add_each(
+            stream_ids, base_ordinals, record_counts, offsets, shift
+        ):
             self.extents.add(stream_id, base_ordinal, number)
 
     def batches(self, position: int, stop: int, stream_ids: Container[int]) -> Iterator[Batch]:

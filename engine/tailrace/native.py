@@ -10,6 +10,7 @@ from array import array
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from tailrace._native import ffi, lib
+from tailrace.errors import InvalidArgument
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -255,3 +256,55 @@ GATHER_DONE: Final[int] = lib.TR_GATHER_DONE
 GATHER_FULL: Final[int] = lib.TR_GATHER_FULL
 GATHER_BAD: Final[int] = lib.TR_GATHER_BAD
 GATHER_ROOM: Final[int] = lib.TR_GATHER_ROOM
+
+
+_BAD_COLUMNS: Final = {
+    lib.TR_BUILD_BAD_COUNTS: ("counts", "must be 1 at least, and as many together as lengths"),
+    lib.TR_BUILD_BAD_LENGTHS: ("lengths", "must add up to the payload"),
+    lib.TR_BUILD_BAD_COMMA: ("payload", "a JSON record must not be empty, and a comma follows it"),
+}
+
+
+def build_batches(
+    stream_ids: array[int],
+    bases: array[int],
+    created_at_ms: array[int],
+    flags: bytes,
+    counts: array[int],
+    lengths: array[int],
+    payload: Buffer,
+    position: int,
+    watermark: int,
+    capacity: int,
+) -> tuple[memoryview, array[int]]:
+    """One APPEND batch a stream, without checksums, and where each stands; see
+    ``csrc/batch_build.h``.
+
+    ``capacity`` must do for them. Raises :class:`InvalidArgument`, which names the column.
+    """
+    streams = len(stream_ids)
+    assert len(bases) == len(created_at_ms) == len(flags) == len(counts) == streams
+    from_buffer = ffi.from_buffer
+    out = bytearray(capacity)
+    offsets = array("I", counts)
+    used = lib.tr_batch_build(
+        from_buffer("uint64_t[]", stream_ids),
+        from_buffer("uint64_t[]", bases),
+        from_buffer("uint64_t[]", created_at_ms),
+        flags,
+        from_buffer("uint32_t[]", counts),
+        streams,
+        from_buffer("uint32_t[]", lengths),
+        len(lengths),
+        from_buffer("uint8_t[]", payload),
+        memoryview(payload).nbytes,
+        position,
+        watermark,
+        from_buffer("uint8_t[]", out),
+        capacity,
+        from_buffer("uint32_t[]", offsets),
+    )
+    if used < 0:
+        assert used != lib.TR_BUILD_NO_ROOM
+        raise InvalidArgument(*_BAD_COLUMNS[used])
+    return memoryview(out)[:used], offsets

@@ -18,7 +18,7 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import Final, NamedTuple
 
@@ -70,6 +70,34 @@ class MemoryIndex:
         else:
             entries.extend(array("I", (offset,)) * record_count)
         return False
+
+    def add_each(
+        self,
+        stream_ids: Iterable[int],
+        base_ordinals: Iterable[int],
+        record_counts: Iterable[int],
+        offsets: Iterable[int],
+        shift: int,
+    ) -> list[tuple[int, int]]:
+        """:meth:`add` for the batches of many streams, each ``shift`` behind its offset.
+
+        ``(stream id, base ordinal)`` of those that are their stream's first in this segment.
+        Stream id 0 stands for no batch.
+        """
+        begun: list[tuple[int, int]] = []
+        entries_of, firsts = self._entries.get, self._firsts
+        for stream_id, base, count, offset in zip(
+            stream_ids, base_ordinals, record_counts, offsets, strict=True
+        ):
+            entries = entries_of(stream_id)
+            if entries is None or base != firsts[stream_id] + len(entries):
+                if stream_id and self.add(stream_id, base, count, offset + shift):
+                    begun.append((stream_id, base))
+            elif count == 1:
+                entries.append(offset + shift)
+            else:
+                entries.extend(array("I", (offset + shift,)) * count)
+        return begun
 
     def entries(self, stream_id: int, ordinal: int, count: int) -> array[int]:
         """At most ``count`` batch offsets from ``ordinal`` on, as a copy."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tailrace.operation import Snapshot
+from tailrace.rows import AppendedRows
 
 
 class Reason(enum.Enum):
@@ -132,4 +133,6 @@ class SnapshotStored:
     existed: bool
 
 
-Outcome = BucketDone | Created | Appended | Deleted | Updated | SnapshotStored | Rejection
+Outcome = (
+    BucketDone | Created | Appended | AppendedRows | Deleted | Updated | SnapshotStored | Rejection
+)

@@ -31,13 +31,14 @@ from tailrace.operation import (
 )
 from tailrace.options import Options
 from tailrace.outcome import Appended, Created, Deleted, Outcome, Reason, Rejection, Updated
-from tailrace.plan import Partial, live_stream
+from tailrace.plan import live_stream
 from tailrace.reader import ReadPieces, ReadResult
+from tailrace.rows import Rows
 from tailrace.scope import scope_of_bucket, scope_of_streams
 from tailrace.snapshot import SnapshotReader, SnapshotWriter, open_visible
 from tailrace.storage import OsStorage, Storage
 from tailrace.stream import DEFAULT_CONTENT_TYPE, StreamState, is_expired
-from tailrace.ticket import Group, Ticket
+from tailrace.ticket import Group, RowsTaken, Ticket
 from tailrace.touch import Toucher
 from tailrace.views import BucketInfo, Head, SearchResult, StreamPage, head_of
 
@@ -168,35 +169,39 @@ class Store:
         apart: bool,
         patience_s: float = 0.0,
     ) -> None:
-        partials = [self._partial(operation) for operation in operations]
+        partials = [self._core.partial(operation) for operation in operations]
         self._core.committer.submit(
             operations, tickets, partials, apart=apart, patience_s=patience_s
         )
         if not self._options.background:
             self._core.upkeep.run_due()
 
+    def submit_rows(self, rows: Rows, context: object, *, patience_s: float = 0.0) -> RowsTaken:
+        """As :meth:`submit_each`, for plain appends of many callers put together by stream.
+
+        Comes to what the appends come to one after the other, but all of a stream's are one
+        batch of the log, and one ticket, with ``context``, is told to :attr:`on_group` for all
+        of them. Left, for the caller to submit one by one, are the appends to a stream that is
+        not there, is closed or may expire, or has (to the letter) another content type; and
+        all of them where the log's segment, or a batch, might not hold them.
+
+        Raises Overloaded, StoreClosed, LogPoisoned, or InvalidArgument for columns that do not
+        fit together; then nothing was staged.
+        """
+        taken = self._core.committer.submit_rows(rows, context, patience_s=patience_s)
+        if not self._options.background:
+            self._core.upkeep.run_due()
+        return taken
+
     def perform(self, operation: Operation, timeout_s: float | None = None) -> Outcome:
         """Do one operation; the outcome, a rejection included, once it is durable.
 
         Raises as :meth:`submit`, and TimeoutError: then the operation may still become durable.
         """
-        ticket = self._core.committer.perform(operation, self._partial(operation))
+        ticket = self._core.committer.perform(operation, self._core.partial(operation))
         if not self._options.background:
             self._core.upkeep.run_due()
         return ticket.wait(timeout_s)
-
-    def _partial(self, operation: Operation) -> Partial | None:
-        """The source record that a fork with a byte sub-offset cuts."""
-        if not isinstance(operation, Create) or operation.fork is None:
-            return None
-        fork = operation.fork
-        source = self._core.durable.find(fork.source)
-        if fork.ordinal is None or fork.sub_offset <= 0 or source is None:
-            return None
-        if source.config.is_json or not source.start <= fork.ordinal < source.tail:
-            return None
-        result = self._core.reader.read(source, fork.ordinal, None, 1, 1)
-        return Partial(source.config.stream_id, fork.ordinal, bytes(result.payload))
 
     def create_bucket(self, bucket: str) -> None:
         """Create a bucket; Rejected if it exists."""
@@ -482,17 +487,4 @@ class Store:
 
     def counters(self) -> dict[str, int]:
         """Numbers for monitoring, since this store was opened."""
-        committer = self._core.committer
-        return {
-            "groups": committer.groups,
-            "batches": committer.batches,
-            "bytes_written": committer.bytes_written,
-            "staged_bytes": committer.staged_bytes,
-            "durable_position": committer.durable_position,
-            "indexed_position": self._core.indexer.index.indexed_position,
-            "streams": len(self._core.durable.streams),
-            "buckets": len(self._core.durable.buckets),
-            "segments": len(self._core.log.segments),
-            "checkpoints": self._core.upkeep.checkpoints,
-            "poisoned": int(committer.poison is not None),
-        }
+        return self._core.counters()

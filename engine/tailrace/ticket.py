@@ -62,6 +62,18 @@ class Ticket:
                 _logger.exception("an on_done callback raised")
 
 
+class RowsTaken(NamedTuple):
+    """What became of :class:`tailrace.rows.Rows` at once.
+
+    ``ticket`` is for the streams whose appends were taken, its outcome a
+    :class:`tailrace.rows.AppendedRows`; None if there is none. ``left`` are the indexes of the
+    others: the reason is told to whoever submits their appends one by one.
+    """
+
+    ticket: Ticket | None
+    left: list[int]
+
+
 class Group(NamedTuple):
     """What one sync made known: the tickets it answered, the streams it changed (by id)."""
 

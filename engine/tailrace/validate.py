@@ -6,6 +6,7 @@ Each raises :class:`tailrace.errors.InvalidArgument`, which names the field.
 from __future__ import annotations
 
 import re
+from array import array
 from typing import Final
 
 from tailrace import limits
@@ -25,6 +26,7 @@ from tailrace.operation import (
     StreamOptions,
     Trim,
 )
+from tailrace.rows import Rows
 
 _BUCKET: Final = re.compile(limits.BUCKET_PATTERN)
 _CONTENT_TYPE: Final = re.compile(
@@ -125,6 +127,24 @@ def snapshot(value: Snapshot, match: bytes | None) -> None:
     digest("digest", value.digest)
     number("length", value.length, limits.ORDINAL_MAX)
     number("file", value.file, limits.FILE_MAX)
+
+
+def rows(value: Rows) -> None:
+    """What of the columns can be seen at a glance; the rest is found out as they are read."""
+    keys, content_types, counts, lengths, payload = value
+    if len(keys) > limits.OPERATIONS_PER_SUBMIT_MAX:
+        raise InvalidArgument("keys", f"at most {limits.OPERATIONS_PER_SUBMIT_MAX} at once")
+    for field, column in (("counts", counts), ("lengths", lengths)):
+        if not isinstance(column, array) or column.typecode != "I":
+            raise InvalidArgument(field, "must be an array of typecode I")
+    if len(content_types) != len(keys):
+        raise InvalidArgument("content_types", "must be as many as keys")
+    if len(counts) != len(keys):
+        raise InvalidArgument("counts", "must be as many as keys")
+    if not isinstance(payload, bytes | bytearray | memoryview):
+        raise InvalidArgument("payload", "must be bytes")
+    if not memoryview(payload).c_contiguous:
+        raise InvalidArgument("payload", "must be in one piece")
 
 
 def operation(value: Operation) -> None:

@@ -85,6 +85,32 @@ Step = Callable[[bytes], Plan | Response | None]
 None: that cannot be told without waiting; the route's handler can. Raises as the handler does.
 """
 
+
+class Lane(NamedTuple):
+    """Appends that say nothing but their record, all to one stream.
+
+    A body that holds exactly one record (of JSON, if ``is_json``) in at most ``body_bytes_max``
+    bytes needs no step: it is that record, and ``render.appended`` is its answer. Whatever else
+    there is to say about such an append, its step says.
+    """
+
+    key: StreamKey
+    content_type: str
+    is_json: bool
+    body_bytes_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class LaneStep:
+    """A step that bodies of a lane may go without."""
+
+    step: Step
+    lane: Lane
+
+    def __call__(self, body: bytes) -> Plan | Response | None:
+        return self.step(body)
+
+
 Prepare = Callable[[Context, Call], Step | None]
 """The part of a handler that needs no body; equal heads of requests give equal steps."""
 

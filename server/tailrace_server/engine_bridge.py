@@ -20,6 +20,8 @@ import tailrace
 from tailrace.errors import Rejected
 from tailrace.operation import Append, Create, Operation, StreamKey
 from tailrace.outcome import Appended, Created, Outcome
+from tailrace.rows import AppendedRows, Rows
+from tailrace.ticket import RowsTaken
 
 T = TypeVar("T")
 
@@ -56,6 +58,18 @@ class GroupContext:
     def __init__(self, tell: Callable[[list[tailrace.Ticket]], None], key: StreamKey) -> None:
         self.tell = tell
         self.key = key
+
+
+class RowsContext:
+    """The same for a ticket of rows, which has a stream for each of ``keys``."""
+
+    __slots__ = ("keys", "tell")
+
+    def __init__(
+        self, tell: Callable[[list[tailrace.Ticket]], None], keys: Sequence[StreamKey]
+    ) -> None:
+        self.tell = tell
+        self.keys = keys
 
 
 class _Request(Completion):
@@ -200,6 +214,11 @@ class EngineBridge:
         patience_s = SYNC_HERE_S_MAX if len(operations) == 1 else 0.0
         self.store.submit_each(operations, contexts, patience_s=patience_s)
 
+    def stage_rows(self, rows: Rows, context: RowsContext) -> RowsTaken:
+        """The same for appends put together by stream; see :meth:`tailrace.Store.submit_rows`."""
+        patience_s = SYNC_HERE_S_MAX if len(rows.lengths) == 1 else 0.0
+        return self.store.submit_rows(rows, context, patience_s=patience_s)
+
     def read_now(
         self, key: StreamKey, ordinal: int, *, max_bytes: int, max_records: int | None = None
     ) -> tailrace.ReadResult | None:
@@ -304,7 +323,7 @@ class EngineBridge:
         groups: dict[Callable[[list[tailrace.Ticket]], None], list[tailrace.Ticket]] = {}
         for ticket in tickets:
             context = ticket.context
-            if isinstance(context, GroupContext):
+            if isinstance(context, GroupContext | RowsContext):
                 group = groups.get(context.tell)
                 if group is None:
                     groups[context.tell] = [ticket]
@@ -333,6 +352,12 @@ class EngineBridge:
     ) -> None:
         for ticket in tickets:
             context, outcome = ticket.context, ticket.outcome
+            if isinstance(context, RowsContext):
+                if isinstance(outcome, AppendedRows):
+                    for key, stream_id in zip(context.keys, outcome.stream_ids, strict=True):
+                        if stream_id:
+                            on_change(key, False)
+                continue
             if not isinstance(context, _Request | GroupContext) or context.key is None:
                 continue
             if isinstance(outcome, Created):

@@ -16,8 +16,10 @@ from typing import Final, Protocol
 import structlog
 
 from tailrace.operation import Operation
+from tailrace.rows import Rows
+from tailrace.ticket import RowsTaken
 from tailrace_server.context import Plan
-from tailrace_server.engine_bridge import GroupContext
+from tailrace_server.engine_bridge import GroupContext, RowsContext
 from tailrace_server.live import LiveResponse
 from tailrace_server.protocol import errors, headers
 from tailrace_server.protocol.message import HeaderList, Request, Response
@@ -74,6 +76,11 @@ class Handler(Protocol):
 class InSteps(Handler, Protocol):
     """What a front needs beside that to work on many requests at a time."""
 
+    @property
+    def generation(self) -> int:
+        """Another number whenever :meth:`know` may say something else than before."""
+        ...
+
     def know(self, request: Request) -> Known | Response | None:
         """All that a head (``request`` has no body) says by itself.
 
@@ -87,6 +94,13 @@ class InSteps(Handler, Protocol):
 
     def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:
         """Stage what was planned; each context is told. TailraceError: nothing was staged."""
+        ...
+
+    def stage_rows(self, rows: Rows, context: RowsContext) -> RowsTaken:
+        """Stage appends of lanes (:class:`context.Lane`); the context is told of them.
+
+        TailraceError: nothing was staged.
+        """
         ...
 
     def fault(self, known: Known, error: Exception) -> Response:

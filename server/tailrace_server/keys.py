@@ -93,6 +93,8 @@ class KeyRing:
         self._grants: dict[bytes, tuple[Key, Grant]] = {}
         self._open = Grant(ALL_RIGHTS, ("*",))
         self.on_change: Callable[[], None] | None = None
+        self.generation = 0
+        """Another number whenever a request may be granted something else than before."""
         self._fill(keys)
 
     @property
@@ -136,6 +138,7 @@ class KeyRing:
             self._open.revoked = True
             self._open = Grant(ALL_RIGHTS, ("*",))
         self._grants = grants
+        self.generation += 1
 
     def _digest(self, secret: str) -> bytes:
         raw = secret.encode("utf-8", "surrogatepass")

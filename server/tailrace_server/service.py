@@ -20,9 +20,21 @@ from tailrace.errors import (
 )
 from tailrace.operation import CreateBucket, Operation
 from tailrace.outcome import Reason, Rejection
+from tailrace.rows import Rows
+from tailrace.ticket import RowsTaken
 from tailrace_server.config import BUCKETS, ServiceConfig
-from tailrace_server.context import Answer, Call, Context, Plan, Step, WholeBody, no_session
-from tailrace_server.engine_bridge import EngineBridge, GroupContext
+from tailrace_server.context import (
+    Answer,
+    Call,
+    Context,
+    Lane,
+    LaneStep,
+    Plan,
+    Step,
+    WholeBody,
+    no_session,
+)
+from tailrace_server.engine_bridge import EngineBridge, GroupContext, RowsContext
 from tailrace_server.keys import Grant, KeyRing
 from tailrace_server.live import Hub, LiveResponse
 from tailrace_server.metrics import Metrics
@@ -44,13 +56,15 @@ _log = structlog.get_logger("tailrace.service")
 class Known:
     """A request's head, routed, authorized and understood.
 
-    What it says holds for every request with an equal head, until ``grant`` is revoked.
+    What it says holds for every request with an equal head, as long as
+    :attr:`Service.generation` stays what it is.
     """
 
     request: Request
     route: str
     grant: Grant
     step: Step
+    lane: Lane | None = None
 
 
 class Service:
@@ -164,6 +178,11 @@ class Service:
         self.context.metrics.answered(route, answer.status)
         return answer
 
+    @property
+    def generation(self) -> int:
+        """Another number whenever :meth:`know` may say something else than before."""
+        return self.context.keys.generation
+
     def know(self, request: Request) -> Known | Response | None:
         """The part of :meth:`handle` that needs no body (``request`` has none) and no waiting.
 
@@ -186,7 +205,11 @@ class Service:
         except Exception as error:
             answer = _fault(request, error)
         else:
-            return None if step is None else Known(request, route, grant, step)
+            if step is None:
+                return None
+            if isinstance(step, LaneStep):
+                return Known(request, route, grant, step.step, step.lane)
+            return Known(request, route, grant, step)
         self.context.metrics.answered(route, answer.status)
         return answer
 
@@ -207,6 +230,13 @@ class Service:
         Raises as :meth:`tailrace.Store.submit_each`; then nothing was staged.
         """
         self.context.bridge.stage(operations, contexts)
+
+    def stage_rows(self, rows: Rows, context: RowsContext) -> RowsTaken:
+        """Stage appends of lanes; the context is told of them all.
+
+        Raises as :meth:`tailrace.Store.submit_rows`; then nothing was staged.
+        """
+        return self.context.bridge.stage_rows(rows, context)
 
     def answered(self, route: str, status: int, count: int) -> None:
         """Count answers to what was planned. From any thread."""

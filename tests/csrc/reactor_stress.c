@@ -3,7 +3,8 @@
    reactor_stress SECONDS CLIENTS SEED
 
    One thread polls, as the server's does. Answers come from it, and, later and in another order,
-   from two others, mixed with answers to handles that are nobody's any more. Connections that are
+   from two others, mixed with answers to handles that are nobody's any more. Records of lanes come
+   as columns, and most of them are answered by their form. Connections that are
    offered, and some that have a request out, are taken, served by hand, and given back. What the
    clients check is in stress_clients.h. */
 
@@ -21,12 +22,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "front/collect.h"
 #include "front/http_request.h"
 #include "front/reactor.h"
 #include "stress_clients.h"
 
 enum {
     ROWS = 64,
+    HEADS = 6,
     FIELDS = 512,
     ANSWERERS = 2,
     BATCH_MAX = 32,
@@ -53,6 +56,7 @@ struct job {
     uint64_t id;
     uint32_t number;
     uint32_t keep_alive;
+    uint32_t is_row; /* it came as one of a lane's columns */
 };
 
 /* A connection outside of the reactor. */
@@ -80,6 +84,8 @@ static struct {
     int hands; /* threads that serve by hand */
     int stop;
     uint64_t seed;
+    struct tr_form form;
+    uint64_t rows;
 } shared = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
 
 static void pause_ms(uint64_t ms)
@@ -282,23 +288,73 @@ static size_t stale_answer(uint8_t *out)
     return sizeof text - 1;
 }
 
+static void make_form(struct tr_form *form)
+{
+    static const uint32_t holes[] = {TR_HOLE_STREAM, TR_HOLE_TAIL, TR_HOLE_NONE};
+    *form = (struct tr_form){.piece_count = 3};
+    for (uint32_t i = 0; i < 3; i++) {
+        uint32_t length = (uint32_t)strlen(FORM_PIECES[i]);
+        form->pieces[i] = (struct tr_form_piece){length, holes[i], i == 1 ? 8 : 0};
+        memcpy(form->bytes + form->byte_count, FORM_PIECES[i], length);
+        form->byte_count += length;
+    }
+}
+
+/* A handle that is nobody's. */
+static uint64_t dead_handle(uint64_t other, uint64_t *dice)
+{
+    pthread_mutex_lock(&shared.lock);
+    uint32_t dead = shared.dead_count < DEAD_MAX ? shared.dead_count : DEAD_MAX;
+    uint64_t handle = dead && roll(dice, 2) ? shared.dead[roll(dice, dead)]
+                                            : other - (UINT64_C(1) << 32);
+    pthread_mutex_unlock(&shared.lock);
+    return handle;
+}
+
+/* Send these rows their form, with groups between that are stale or get nothing. */
+static void answer_rows(const struct job *jobs, uint32_t count, uint64_t *dice)
+{
+    uint64_t handles[4 * BATCH_MAX], ids[2 * BATCH_MAX], firsts[2 * BATCH_MAX];
+    uint32_t counts[2 * BATCH_MAX], groups = 0, used = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        if (roll(dice, 3) == 0) {
+            int nobody = roll(dice, 2) != 0;
+            ids[groups] = nobody ? 0 : 0x599;
+            firsts[groups] = 1;
+            counts[groups] = 1 + (uint32_t)roll(dice, 3);
+            for (uint32_t j = 0; j < counts[groups]; j++)
+                handles[used++] = nobody ? jobs[roll(dice, count)].handle
+                                         : dead_handle(jobs[i].handle, dice);
+            groups++;
+        }
+        ids[groups] = jobs[i].id;
+        firsts[groups] = jobs[i].number;
+        counts[groups++] = 1;
+        handles[used++] = jobs[i].handle;
+    }
+    if (tr_reactor_answer_rows(shared.reactor, &shared.form, handles, used, ids, firsts, counts,
+                               groups) != count)
+        broken("a row's answer found its connection gone, or a stale one found one");
+}
+
 /* Send these answers in a random order, with stale ones between. */
 static void answer(struct job *jobs, uint32_t count, uint64_t *dice, uint8_t *blob)
 {
     uint64_t handles[2 * BATCH_MAX], ends[2 * BATCH_MAX];
     uint8_t flags[2 * BATCH_MAX];
-    uint32_t used = 0, live = 0;
+    uint32_t used = 0, live = 0, row_count = 0;
     size_t length = 0;
+    struct job rows[BATCH_MAX];
     for (uint32_t i = 0; i < count; i++) {
         uint32_t other = i + (uint32_t)roll(dice, count - i);
         struct job job = jobs[other];
         jobs[other] = jobs[i];
+        if (job.is_row && roll(dice, 8)) {
+            rows[row_count++] = job;
+            continue;
+        }
         if (roll(dice, 2)) {
-            pthread_mutex_lock(&shared.lock);
-            uint32_t dead = shared.dead_count < DEAD_MAX ? shared.dead_count : DEAD_MAX;
-            handles[used] = dead && roll(dice, 2) ? shared.dead[roll(dice, dead)]
-                                                  : job.handle - (UINT64_C(1) << 32);
-            pthread_mutex_unlock(&shared.lock);
+            handles[used] = dead_handle(job.handle, dice);
             length += stale_answer(blob + length);
             flags[used] = (uint8_t)roll(dice, 2);
             ends[used++] = length;
@@ -309,9 +365,11 @@ static void answer(struct job *jobs, uint32_t count, uint64_t *dice, uint8_t *bl
         ends[used++] = length;
         live++;
     }
-    uint32_t known = tr_reactor_answer(shared.reactor, handles, ends, flags, used, blob, length);
-    if (known != live)
+    if (used != 0 && tr_reactor_answer(shared.reactor, handles, ends, flags, used, blob,
+                                       length) != live)
         broken("an answer found its connection gone, or a stale one found one");
+    if (row_count)
+        answer_rows(rows, row_count, dice);
 }
 
 static uint8_t *blob_new(void)
@@ -364,34 +422,73 @@ static struct job read_row(const struct tr_row *row, const uint8_t *arena)
     return job;
 }
 
-static void serve_rows(const struct tr_row *rows, uint32_t count, const uint8_t *arena,
-                       uint64_t *dice, uint8_t *blob)
+/* Those that the columns hold, in their order; how many. */
+static uint32_t read_columns(const struct tr_turn *turn, struct job *jobs)
 {
-    struct job own[BATCH_MAX];
-    uint32_t own_count = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        if (rows[i].kind == TR_ROW_REFUSED)
+    const struct tr_columns *columns = &turn->columns;
+    const uint8_t *record = columns->payload;
+    uint32_t rows = 0;
+    for (uint32_t lane = 0; lane < turn->collected.lanes; lane++)
+        rows += columns->counts[lane];
+    if (rows != turn->collected.taken || rows + turn->collected.left != turn->polled.rows)
+        broken("rows are lost between the columns");
+    for (uint32_t i = 0; i < rows; i++) {
+        struct job *job = &jobs[i];
+        uint32_t length = columns->lengths[i];
+        *job = (struct job){.handle = columns->handles[i], .keep_alive = 1, .is_row = 1};
+        if (turn->rows[columns->indexes[i]].handle != job->handle || record[length - 1] != ',' ||
+            !record_read(record, length - 1, &job->id, &job->number))
+            broken("a column holds what nobody sent");
+        record += length;
+    }
+    if (record != columns->payload + turn->collected.payload)
+        broken("the payload is not its records");
+    return rows;
+}
+
+static void serve_rows(const struct tr_turn *turn, uint64_t *dice, uint8_t *blob)
+{
+    struct job jobs[ROWS], own[BATCH_MAX];
+    uint32_t own_count = 0, count = read_columns(turn, jobs);
+    shared.rows += count;
+    for (uint32_t i = 0; i < turn->collected.left; i++) {
+        const struct tr_row *row = &turn->rows[turn->columns.left[i]];
+        if (row->kind == TR_ROW_REFUSED)
             broken("a client was refused");
-        if (rows[i].kind == TR_ROW_HANDOVER) {
-            take(rows[i].handle, NULL);
-            continue;
-        }
-        struct job job = read_row(&rows[i], arena);
+        if (row->kind == TR_ROW_HANDOVER)
+            take(row->handle, NULL);
+        else
+            jobs[count++] = read_row(row, turn->arena);
+    }
+    for (uint32_t i = 0; i < count; i++) {
         uint64_t fate = roll(dice, 10);
         if (fate == 0) {
-            take(job.handle, &job);
+            take(jobs[i].handle, &jobs[i]);
         } else if (fate <= 3 && own_count < BATCH_MAX) {
-            own[own_count++] = job;
+            own[own_count++] = jobs[i];
         } else {
             pthread_mutex_lock(&shared.lock);
             assert(shared.job_count < sizeof shared.jobs / sizeof *shared.jobs);
-            shared.jobs[shared.job_count++] = job;
+            shared.jobs[shared.job_count++] = jobs[i];
             pthread_cond_signal(&shared.wake);
             pthread_mutex_unlock(&shared.lock);
         }
     }
     if (own_count)
         answer(own, own_count, dice, blob);
+}
+
+/* Gives a lane's head a number, in place of another one now and then. */
+static void learn(struct tr_heads *heads, uint64_t *dice)
+{
+    char key[128];
+    uint32_t lane = (uint32_t)roll(dice, LANES);
+    int length = record_head_make(lane, "", key, sizeof key);
+    /* Two lanes lead to one stream. */
+    struct tr_head_lane place = {
+        .lane = lane + 1, .stream = lane / 2 + 1, .json = 1, .body_max = LIMITS.body_max};
+    tr_heads_put(heads, 1 + (uint32_t)roll(dice, HEADS), (const uint8_t *)key, (uint32_t)length,
+                 &place);
 }
 
 static int stopped(void)
@@ -406,31 +503,47 @@ static void *poller_main(void *argument)
 {
     uint64_t dice = *(uint64_t *)argument;
     uint64_t arena_capacity = 4 * tr_reactor_arena_min(&LIMITS);
-    uint8_t *arena = malloc(arena_capacity), *blob = blob_new();
+    uint8_t *arena = malloc(arena_capacity), *payload = malloc(arena_capacity + ROWS);
+    uint8_t *blob = blob_new();
+    static const uint8_t seed[TR_HEAD_SEED_BYTES] = {4};
+    struct tr_heads *heads = tr_heads_new(HEADS, 200, seed);
     struct tr_row rows[ROWS];
     struct tr_row_field fields[FIELDS];
-    assert(arena);
+    uint32_t columns[6][ROWS];
+    uint64_t handles[ROWS];
+    assert(arena && payload && heads);
     uint32_t turns = 0;
     while (!stopped()) {
         struct pollfd readable = {.fd = tr_reactor_descriptor(shared.reactor), .events = POLLIN};
         poll(&readable, 1, 5);
-        struct tr_polled polled;
         /* Now and then there is hardly any space. */
-        uint32_t row_capacity = 1 + (uint32_t)roll(&dice, ROWS);
-        uint64_t arena_used = roll(&dice, 3) ? arena_capacity : tr_reactor_arena_min(&LIMITS);
-        uint32_t field_capacity = roll(&dice, 3) ? FIELDS : TR_HTTP_FIELDS_MAX;
-        tr_reactor_poll(shared.reactor, LIMITS.connections_max, arena, arena_used, rows,
-                        row_capacity, fields, field_capacity, &polled);
-        if (polled.accept_error)
+        struct tr_turn turn = {
+            .arena = arena,
+            .arena_capacity = roll(&dice, 3) ? arena_capacity : tr_reactor_arena_min(&LIMITS),
+            .rows = rows,
+            .rows_capacity = 1 + (uint32_t)roll(&dice, ROWS),
+            .fields = fields,
+            .fields_capacity = roll(&dice, 3) ? FIELDS : TR_HTTP_FIELDS_MAX,
+            .columns = {columns[0], columns[1], columns[2], columns[3], handles, columns[4],
+                        columns[5], payload, roll(&dice, 9) ? arena_capacity + ROWS : 100},
+        };
+        tr_turn(shared.reactor, LIMITS.connections_max, heads, roll(&dice, 9) != 0, 8, &turn);
+        if (turn.polled.accept_error)
             broken("cannot accept");
-        if (polled.rows > row_capacity || polled.fields > field_capacity ||
-            polled.arena > arena_used)
+        if (turn.polled.rows > turn.rows_capacity || turn.polled.fields > turn.fields_capacity ||
+            turn.polled.arena > turn.arena_capacity ||
+            turn.collected.payload > turn.columns.payload_capacity)
             broken("more rows than there is space");
-        serve_rows(rows, polled.rows, arena, &dice, blob);
+        serve_rows(&turn, &dice, blob);
         give_back();
+        learn(heads, &dice);
+        if (roll(&dice, 200) == 0)
+            tr_heads_clear(heads);
         if (++turns % 2 == 0)
             tr_reactor_sweep(shared.reactor, PATIENCE_MS, IDLE_MS);
     }
+    tr_heads_free(heads);
+    free(payload);
     free(arena);
     free(blob);
     return NULL;
@@ -480,6 +593,7 @@ int main(int count, char **arguments)
     int clients = atoi(arguments[2]);
     shared.seed = strtoull(arguments[3], NULL, 10);
     shared.reactor = tr_reactor_new(&LIMITS);
+    make_form(&shared.form);
     uint16_t port;
     int listener = listen_on_loopback(&port);
     if (shared.reactor == NULL || tr_reactor_listen(shared.reactor, listener) != 0)
@@ -519,5 +633,6 @@ int main(int count, char **arguments)
     SHOW(counters, stale);
     SHOW(counters, unsent);
     SHOW(counters, offered);
+    SHOW(shared, rows);
     return 0;
 }

@@ -107,8 +107,53 @@ static size_t answer_body_length(uint64_t id, uint32_t number)
     return (size >> 8) % (ANSWER_BYTES_MAX - HEAD_MAX);
 }
 
+const char *const FORM_PIECES[3] = {"HTTP/1.1 204 No Content\r\nETag: \"", ":", "\"\r\n\r\n"};
+
+int is_record(uint64_t id, uint32_t number)
+{
+    return mix(id, number, 5) % 3 == 0;
+}
+
+int record_head_make(uint32_t lane, const char *digits, char *out, size_t capacity)
+{
+    return snprintf(out, capacity,
+                    "POST /lane/%u HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\n\r\n", lane, digits);
+}
+
+/* Some have a space before them, which makes them nothing for a lane. */
+static int record_make(uint64_t id, uint32_t number, char *out, size_t capacity)
+{
+    return snprintf(out, capacity, "%s{\"id\":\"%016llx\",\"number\":\"%08x\"}",
+                    mix(id, number, 6) % 8 ? "" : " ", (unsigned long long)id, number);
+}
+
+int record_read(const uint8_t *record, size_t length, uint64_t *id, uint32_t *number)
+{
+    char text[HEAD_MAX], again[HEAD_MAX];
+    unsigned long long found;
+    if (length >= sizeof text)
+        return 0;
+    memcpy(text, record, length);
+    text[length] = 0;
+    if (sscanf(text, " {\"id\":\"%16llx\",\"number\":\"%8x\"}", &found, number) != 2)
+        return 0;
+    *id = found;
+    record_make(*id, *number, again, sizeof again);
+    return is_record(*id, *number) && strcmp(text, again) == 0;
+}
+
 static size_t request_make(uint64_t id, uint32_t number, int last, uint8_t *out)
 {
+    if (is_record(id, number)) {
+        char record[HEAD_MAX], digits[48];
+        int size = record_make(id, number, record, sizeof record);
+        snprintf(digits, sizeof digits, "%d%s", size, last ? "\r\nConnection: close" : "");
+        int head = record_head_make((uint32_t)mix(id, number, 7) % LANES, digits, (char *)out,
+                                    HEAD_MAX);
+        assert(head > 0 && head < HEAD_MAX);
+        memcpy(out + head, record, (size_t)size);
+        return (size_t)(head + size);
+    }
     size_t length = body_length(id, number);
     const char *method = length == 0 ? "GET" : "POST";
     char framing[48] = "";
@@ -149,11 +194,13 @@ int request_read(const uint8_t *path, size_t path_length, const uint8_t *body, s
 {
     static _Thread_local uint8_t wanted[REQUEST_BYTES_MAX];
     char text[27];
+    if (path_length > 6 && memcmp(path, "/lane/", 6) == 0)
+        return record_read(body, length, id, number);
     if (path_length != sizeof text - 1)
         return 0;
     memcpy(text, path, path_length);
     text[path_length] = 0;
-    if (!path_read(text, id, number) || body_length(*id, *number) != length)
+    if (!path_read(text, id, number) || is_record(*id, *number) || body_length(*id, *number) != length)
         return 0;
     fill(wanted, length, mix(*id, *number, 3));
     return length == 0 || memcmp(wanted, body, length) == 0;
@@ -161,6 +208,10 @@ int request_read(const uint8_t *path, size_t path_length, const uint8_t *body, s
 
 size_t answer_make(uint64_t id, uint32_t number, uint8_t *out)
 {
+    if (is_record(id, number))
+        return (size_t)snprintf((char *)out, HEAD_MAX, "%s%llx%s%08u%s", FORM_PIECES[0],
+                                (unsigned long long)id, FORM_PIECES[1], number + 1,
+                                FORM_PIECES[2]);
     size_t length = answer_body_length(id, number);
     int head = snprintf((char *)out, HEAD_MAX,
                         "HTTP/1.1 200 OK\r\nX-Id: %016llx\r\nContent-Length: %zu\r\n\r\n",

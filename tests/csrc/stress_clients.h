@@ -9,7 +9,7 @@
    in the request's path, its body is a function of them, and so is the answer. A received byte that
    is not the expected one ends the program. */
 
-enum { REQUEST_BYTES_MAX = 24 * 1024, ANSWER_BYTES_MAX = 60 * 1024 };
+enum { REQUEST_BYTES_MAX = 24 * 1024, ANSWER_BYTES_MAX = 60 * 1024, LANES = 4 };
 
 struct crowd_counts {
     uint64_t connections;
@@ -26,6 +26,19 @@ uint64_t dice_next(uint64_t *seed);
 /* Whether a request's path and body are those of some connection's request. */
 int request_read(const uint8_t *path, size_t path_length, const uint8_t *body, size_t body_length,
                  uint64_t *id, uint32_t *number);
+
+/* Some requests, with a head that they share, are records of one of LANES lanes. Their answer is a
+   form with two holes: the id in hexadecimal, and number + 1 in eight digits. */
+int is_record(uint64_t id, uint32_t number);
+
+/* The head of a lane's records, with these digits as Content-Length. */
+int record_head_make(uint32_t lane, const char *digits, char *out, size_t capacity);
+
+/* Whose record that is; 0 if it is none. */
+int record_read(const uint8_t *record, size_t length, uint64_t *id, uint32_t *number);
+
+/* The pieces of the form: what is before the id, between the two, and behind. */
+extern const char *const FORM_PIECES[3];
 
 /* The answer to a request: out holds ANSWER_BYTES_MAX. Returns its length. */
 size_t answer_make(uint64_t id, uint32_t number, uint8_t *out);

@@ -1,4 +1,4 @@
-"""The helpers of csrc/front/ in C programs, under the sanitizers for memory and for threads.
+"""Helpers of csrc/ in C programs, under the sanitizers for memory and for threads.
 
 TAILRACE_STRESS_S makes the stress last longer.
 """
@@ -7,24 +7,37 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from fuzz import http_requests
+from fuzz import fuzz_json_value, http_requests
 from tests.csrc import programs
 
 SECONDS: Final = float(os.environ.get("TAILRACE_STRESS_S", "3"))
 CLIENTS: Final = 80
 DRAWN: Final = 3000
+BUILDS: Final = 20_000
 REACTOR: Final = (
     "tests/csrc/reactor_stress.c",
     "tests/csrc/stress_clients.c",
     "csrc/front/reactor.c",
     "csrc/front/http_request.c",
+    "csrc/front/answer_form.c",
+    "csrc/front/collect.c",
+    "csrc/front/heads.c",
+    "csrc/front/json_value.c",
+)
+BUILDER: Final = (
+    "tests/csrc/batch_build_stress.c",
+    "csrc/batch_build.c",
+    "csrc/batch_scan.c",
+    "csrc/checksum.c",
 )
 PARSER: Final = ("fuzz/fuzz_http_request.c", "csrc/front/http_request.c")
+RECOGNISER: Final = ("fuzz/fuzz_json_value.c", "csrc/front/json_value.c")
 
 RACE: Final = """
 #include <pthread.h>
@@ -80,14 +93,35 @@ def test_no_answer_reaches_another_client(sanitizer: tuple[str, ...], tmp_path: 
     # It did what it is for.
     assert counts["connections"] > CLIENTS
     assert counts["answers"] > CLIENTS
-    for what in ("left", "handed", "adopted", "stale", "unsent", "offered"):
+    for what in ("left", "handed", "adopted", "stale", "unsent", "offered", "rows"):
         assert counts[what] > 0, what
 
 
-def test_the_parser_stays_within_its_input(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sources", "make", "bytes_max"),
+    [(PARSER, http_requests.make, 3000), (RECOGNISER, fuzz_json_value.make, 1000)],
+    ids=["requests", "records"],
+)
+def test_a_parser_stays_within_its_input(
+    sources: tuple[str, ...],
+    make: Callable[[random.Random], bytes],
+    bytes_max: int,
+    tmp_path: Path,
+) -> None:
     """Each part of each input in memory of its own, so that reading one byte on is seen."""
-    program = programs.build(tmp_path / "parser", PARSER, (*programs.MEMORY, "-DSTANDALONE"))
+    program = programs.build(tmp_path / "parser", sources, (*programs.MEMORY, "-DSTANDALONE"))
     dice = random.Random(4)
-    inputs = [http_requests.make(dice)[:3000] for _ in range(DRAWN)]
+    inputs = [make(dice)[:bytes_max] for _ in range(DRAWN)]
     framed = b"".join(len(data).to_bytes(4, "little") + data for data in inputs)
     assert programs.run(program, given=framed) == f"{DRAWN} inputs\n"
+
+
+def test_batches_are_made_of_columns_that_fit_together_and_of_no_others(tmp_path: Path) -> None:
+    program = programs.build(tmp_path / "builder", BUILDER, programs.MEMORY)
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    said = programs.run(program, given=b"%d %d" % (BUILDS, seed))
+    counts = {name: int(number) for name, number in (line.split() for line in said.splitlines())}
+    assert sum(counts.values()) == BUILDS
+    for what in ("built", "counts", "lengths", "comma", "room"):
+        assert counts[what] > BUILDS // 200, what

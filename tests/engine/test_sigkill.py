@@ -14,7 +14,7 @@ import pytest
 
 import tailrace
 from tests.engine import kill_writer
-from tests.engine.kill_writer import STREAMS, WRITERS, parts, record
+from tests.engine.kill_writer import PRODUCERS, ROWS_STREAMS, ROWS_WRITER, STREAMS, parts, record
 from tests.engine.workload import read_all
 
 KILLS = int(os.environ.get("TAILRACE_KILLS", "15"))
@@ -51,6 +51,7 @@ def test_what_was_acknowledged_survives_every_kill_once_and_in_order(tmp_path: P
         if life % 5 == 4:
             check(tmp_path, acknowledged)
     assert len(acknowledged) > KILLS
+    assert len([writer for _, writer, _ in acknowledged if writer == ROWS_WRITER]) > KILLS
     check(tmp_path, acknowledged)
 
 
@@ -58,13 +59,13 @@ def check(directory: Path, acknowledged: dict[tuple[int, int, int], tuple[int, i
     with tailrace.open(directory) as store:
         streams = [
             read_all(store, tailrace.StreamKey("bucket", f"s{n}"), page_bytes=1 << 20)
-            for n in range(STREAMS)
+            for n in (*range(STREAMS), *ROWS_STREAMS)
         ]
         for (stream, writer, seq), (base, tail) in acknowledged.items():
             wanted = [record(writer, seq, part) for part in range(parts(writer, seq))]
             assert streams[stream][base:tail] == wanted
         for number, records in enumerate(streams):
-            for writer in range(WRITERS):
+            for writer in (*range(PRODUCERS), ROWS_WRITER):
                 prefix = b'{"type":"t","text":"w%ds' % writer
                 own = [one for one in records if one.startswith(prefix)]
                 wanted, seq = [], 0

@@ -35,6 +35,7 @@ from tests.engine.crash_lab import OPTIONS, assert_no_strays, open_store, upkeep
 from tests.engine.faulty_storage import DROPPED, KEPT, KILLED, FaultyStorage
 from tests.engine.model import Model
 from tests.engine.model_stream import ModelStream
+from tests.engine.rows_lab import perform_as_rows
 from tests.engine.snapshot_lab import CONTENTS, perform, put_snapshot, told
 from tests.engine.workload import (
     BUCKETS,
@@ -202,6 +203,20 @@ class StoreMachine(RuleBasedStateMachine):
         tickets = self.store.submit(operations)
         for operation, ticket in zip(operations, tickets, strict=True):
             self.expect(operation, ticket.wait(60))
+
+    @rule(
+        counts=st.dictionaries(keys, st.integers(1, 4), min_size=1), size=SIZES,
+        odd=st.integers(0, 9).map(lambda n: n == 0),
+    )  # fmt: skip
+    def rows(self, counts: dict[StreamKey, int], size: int, odd: bool) -> None:
+        appends = []
+        for key, count in counts.items():
+            stream = self.model.present(key, self.clock.now_ms)
+            content_type = "x/y" if odd or stream is None else stream.content_type
+            appends.append(Append(key, self.records(key, [size] * count, None), content_type))
+        staged, outcomes = perform_as_rows(self.store, appends)
+        for append, outcome in zip(staged, outcomes, strict=True):
+            self.expect(append, outcome)
 
     @rule(key=keys, source=keys, ordinal=st.none() | st.integers(0, 8), sub=st.integers(0, 3),
           options=options, sizes=st.lists(SIZES, max_size=1))  # fmt: skip

@@ -142,6 +142,18 @@ class Workload:
             return Expire(key)
         return dice.choice((DeleteBucket(key.bucket), CreateBucket(key.bucket)))
 
+    def rows(self, model: Model, now_ms: int) -> list[Append]:
+        """Plain appends to some streams, most of which there are, to be handed over in columns."""
+        dice = self.dice
+        appends = []
+        for key in dice.sample(self.keys, dice.randint(1, min(8, len(self.keys)))):
+            stream = model.present(key, now_ms)
+            content_type = stream.content_type if stream is not None else "application/json"
+            if dice.random() < 0.03:
+                content_type = "text/other"
+            appends.append(Append(key, self.records("json" in content_type), content_type))
+        return appends
+
     def _put_snapshot(self, key: StreamKey, stream: ModelStream) -> PutSnapshot:
         dice, visible = self.dice, stream.snapshot
         low = stream.start if visible is None else visible.ordinal

@@ -14,7 +14,9 @@ from urllib.parse import parse_qs
 import trio
 
 from tailrace.operation import Operation
-from tailrace_server.engine_bridge import GroupContext
+from tailrace.rows import Rows
+from tailrace.ticket import RowsTaken
+from tailrace_server.engine_bridge import GroupContext, RowsContext
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.front import FrontLimits
 from tailrace_server.hypercorn_front import HypercornFront
@@ -69,6 +71,8 @@ class Bodies:
 
 class ServiceDouble:
     """Answers that show what a front passed on, and waits that show when they were cancelled."""
+
+    generation = 0
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -138,6 +142,9 @@ class ServiceDouble:
 
     def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:
         raise AssertionError("nothing was planned")
+
+    def stage_rows(self, rows: Rows, context: RowsContext) -> RowsTaken:
+        raise AssertionError("nothing is in a lane")
 
     def fault(self, known: Known, error: Exception) -> Response:
         raise AssertionError("nothing was staged")

@@ -55,6 +55,22 @@ def test_every_front_answers_alike(corpus: str, case: Case, answers: Answers) ->
         assert hypercorn == fast
 
 
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Comparable], int]:
+    return runner.run_known(tmp_path_factory.mktemp("known") / "data", CORPORA["streams"])
+
+
+def test_plain_appends_of_the_corpus_go_as_rows(known: tuple[dict[str, Comparable], int]) -> None:
+    assert known[1] >= 32
+
+
+@pytest.mark.parametrize("case", CORPORA["streams"], ids=lambda case: case.name)
+def test_what_goes_as_a_row_is_answered_alike(
+    case: Case, answers: Answers, known: tuple[dict[str, Comparable], int]
+) -> None:
+    assert known[0][case.name] == answers["fast", "streams"][case.name]
+
+
 @pytest.mark.parametrize("kind", FRONTS)
 def test_every_refusal_is_json(kind: str, answers: Answers) -> None:
     for corpus, case in CASES:

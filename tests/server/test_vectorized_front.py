@@ -41,12 +41,16 @@ def get(path: bytes, *fields: bytes, method: bytes = b"GET") -> bytes:
 
 @asynccontextmanager
 async def serving(
-    directory: Path, keys: KeyRing | None = None, config: ServiceConfig | None = None
+    directory: Path,
+    keys: KeyRing | None = None,
+    config: ServiceConfig | None = None,
+    *,
+    access_log: bool = False,
 ) -> AsyncIterator[tuple[FastFront, Service, int]]:
     """The front over the real service and a real store."""
     with tailrace.open(directory) as store:
         service = Service(store, config or ServiceConfig(), keys or KeyRing())
-        front = FastFront(service)
+        front = FastFront(service, access_log=access_log)
         listener = socket.create_server(("127.0.0.1", 0))
         async with trio.open_nursery() as nursery:
             await nursery.start(service.run)

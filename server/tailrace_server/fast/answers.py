@@ -150,6 +150,10 @@ class Answers:
                 pending.close,
                 pending.started,
             )
+        self.conclude(batch)
+
+    def conclude(self, batch: Batch) -> None:
+        """Send a batch from the committing thread."""
         self.send(batch)
         if batch.lines or self._shared.draining:
             try:

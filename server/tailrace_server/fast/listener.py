@@ -64,11 +64,12 @@ class FastFront:
 
     def figures(self) -> dict[str, int]:
         """What else the front has done so far."""
-        kept = 0 if self._tick is None else self._tick.heads_kept
+        tick = self._tick
         return {
             **self._reactor.counters(),
             "handed_over": self.handed_over,
-            "heads_kept": kept,
+            "heads_kept": 0 if tick is None else tick.heads_kept,
+            "rows_taken": 0 if tick is None else tick.rows_taken,
             "tasks": len(self._tasks),
         }
 

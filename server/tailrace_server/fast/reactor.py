@@ -14,7 +14,9 @@ from itertools import accumulate
 from typing import Any, Final, NamedTuple
 
 from tailrace_server._reactor import ffi, lib
+from tailrace_server.fast.heads import Heads
 from tailrace_server.front import KIB, FrontLimits
+from tailrace_server.protocol.json_mode import NESTING_MAX
 from tailrace_server.protocol.message import Chunk
 
 HEAD_BYTES_MAX: Final = 8 * KIB
@@ -25,6 +27,7 @@ _ARENA_BYTES: Final = KIB * KIB
 _ROWS: Final = 256
 _FIELDS_PER_REQUEST: Final[int] = lib.TR_HTTP_FIELDS_MAX
 _FIELDS: Final = 16 * _ROWS
+_PAYLOAD_BYTES: Final = _ARENA_BYTES + _ROWS  # a comma for each row
 _ADDRESS_BYTES: Final = 64
 
 REQUEST: Final[int] = lib.TR_ROW_REQUEST
@@ -36,8 +39,10 @@ METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 assert all(getattr(lib, f"TR_HTTP_{name}") == number for number, name in enumerate(METHODS))
 assert max(HEAD_BYTES_MAX + BODY_BYTES_MAX, RECEIVE_BYTES) <= _ARENA_BYTES
 assert _FIELDS_PER_REQUEST <= _FIELDS
+assert NESTING_MAX <= lib.TR_JSON_NESTING_MAX
+assert array("I").itemsize == 4
 
-_ROW: Final = struct.Struct("=Q12I")
+_ROW: Final = struct.Struct("=Q14I")
 assert _ROW.size == ffi.sizeof("struct tr_row")
 _FIELD: Final = struct.Struct("=4I")
 
@@ -58,17 +63,36 @@ class Row(NamedTuple):
     field_count: int
     length_value: int
     length_value_length: int
+    number: int
+    taken: int
 
 
 class Polled(NamedTuple):
     """``rows`` are tuples in the form of :class:`Row`; requests' bytes are slices of ``arena``.
 
+    Rows that were taken as columns are not among them.
     ``accept_error``: the errno of an accept for which there were no means, or 0.
     """
 
     arena: bytes
     rows: Iterator[tuple[Any, ...]]
     accept_error: int
+
+
+class Columns(NamedTuple):
+    """Appends of one record each, put together by stream; see ``struct tr_columns``.
+
+    ``lanes`` has a lane for each stream, ``counts`` how many rows. ``handles`` (as bytes) and
+    ``lengths`` have an item for each row, stream after stream. ``payload`` holds until the next
+    poll. ``body_bytes`` is how long the bodies were together.
+    """
+
+    lanes: list[int]
+    counts: array[int]
+    handles: bytes
+    lengths: array[int]
+    payload: memoryview
+    body_bytes: int
 
 
 class Taken(NamedTuple):
@@ -105,12 +129,24 @@ class Reactor:
             raise OSError(ffi.errno, os.strerror(ffi.errno))
         self._pointer = ffi.gc(self._pointer, lib.tr_reactor_free)
         assert lib.tr_reactor_arena_min(sizes) <= _ARENA_BYTES
-        self._arena = ffi.new("uint8_t[]", _ARENA_BYTES)
-        self._rows = ffi.new("struct tr_row[]", _ROWS)
+        self.heads = Heads()
+        turn = self._turn = ffi.new("struct tr_turn *")
+        self._arena = turn.arena = ffi.new("uint8_t[]", _ARENA_BYTES)
+        turn.arena_capacity = _ARENA_BYTES
+        self._rows = turn.rows = ffi.new("struct tr_row[]", _ROWS)
+        turn.rows_capacity = _ROWS
         self._rows_bytes = memoryview(ffi.buffer(self._rows))
-        self._fields = ffi.new("struct tr_row_field[]", _FIELDS)
+        self._fields = turn.fields = ffi.new("struct tr_row_field[]", _FIELDS)
+        turn.fields_capacity = _FIELDS
         self._fields_bytes = memoryview(ffi.buffer(self._fields))
-        self._polled = ffi.new("struct tr_polled *")
+        self._payload = ffi.new("uint8_t[]", _PAYLOAD_BYTES)
+        self._payload_bytes = memoryview(ffi.buffer(self._payload))
+        turn.columns.payload = self._payload
+        turn.columns.payload_capacity = _PAYLOAD_BYTES
+        self._columns = ffi.new("uint32_t[]", 6 * _ROWS)
+        for index, name in enumerate(("lanes", "streams", "counts", "indexes", "lengths", "left")):
+            setattr(turn.columns, name, self._columns + index * _ROWS)
+        self._handles = turn.columns.handles = ffi.new("uint64_t[]", _ROWS)
 
     @property
     def descriptor(self) -> int:
@@ -123,28 +159,51 @@ class Reactor:
         if why:
             raise OSError(why, os.strerror(why))
 
-    def poll(self, room: int) -> Polled:
+    def poll(self, room: int, *, take: bool = False) -> Polled:
         """Accept while fewer than ``room`` connections are open, read, parse; never waits.
 
-        The rows, and what :meth:`fields` tells of them, hold until the next poll.
+        With ``take`` the rows of lanes (see :attr:`heads`) become :meth:`columns`. The rows, and
+        what other methods tell of them, hold until the next poll.
         """
-        out = self._polled
-        lib.tr_reactor_poll(
-            self._pointer,
-            max(0, room),
-            self._arena,
-            _ARENA_BYTES,
-            self._rows,
-            _ROWS,
-            self._fields,
-            _FIELDS,
-            out,
+        turn = self._turn
+        lib.tr_turn(self._pointer, max(0, room), self.heads.pointer, take, NESTING_MAX, turn)
+        left = turn.collected.left
+        if left == turn.polled.rows:
+            rows = _ROW.iter_unpack(self._rows_bytes[: left * _ROW.size])
+        else:
+            rows = map(self.row, ffi.unpack(turn.columns.left, left))
+        return Polled(self.arena() if left else b"", rows, turn.polled.accept_error)
+
+    def arena(self) -> bytes:
+        """The requests' bytes."""
+        return bytes(ffi.buffer(self._arena, self._turn.polled.arena))
+
+    def row(self, index: int) -> tuple[Any, ...]:
+        """One of the poll's rows, in the form of :class:`Row`."""
+        return _ROW.unpack_from(self._rows_bytes, index * _ROW.size)
+
+    def body_length(self, index: int) -> int:
+        """How long the body of one of the poll's rows is."""
+        return int(self._rows[index].body_length)
+
+    def columns(self) -> Columns | None:
+        """What of the poll's rows was taken as columns; None if nothing was."""
+        turn = self._turn
+        columns, found = turn.columns, turn.collected
+        if not found.taken:
+            return None
+        return Columns(
+            ffi.unpack(columns.lanes, found.lanes),
+            _numbers(columns.counts, found.lanes),
+            ffi.buffer(columns.handles, found.taken * 8)[:],
+            _numbers(columns.lengths, found.taken),
+            self._payload_bytes[: found.payload],
+            found.bodies,
         )
-        return Polled(
-            ffi.buffer(self._arena, out.arena)[:],
-            _ROW.iter_unpack(self._rows_bytes[: out.rows * _ROW.size]),
-            out.accept_error,
-        )
+
+    def taken_rows(self, first: int, count: int) -> list[int]:
+        """Indexes of rows that were taken, by their place in the columns."""
+        return list(ffi.unpack(self._turn.columns.indexes + first, count))
 
     def fields(self, row: Row) -> list[tuple[int, int, int, int]]:
         """Each header field's name and value: offset from the head and length, twice."""
@@ -168,6 +227,33 @@ class Reactor:
                 len(handles),
                 ffi.from_buffer(blob),
                 len(blob),
+            )
+        )
+
+    def answer_rows(
+        self,
+        form: Any,
+        handles: bytes,
+        stream_ids: array[int],
+        firsts: array[int],
+        counts: array[int],
+    ) -> int:
+        """Send every handle ``form`` (``struct tr_form``), filled with its numbers.
+
+        Row ``j`` of stream ``i`` is told ``stream_ids[i]`` and ``firsts[i] + j + 1``; rows whose
+        stream id is 0 are told nothing. How many handles were still good.
+        """
+        assert len(stream_ids) == len(firsts) == len(counts)
+        return int(
+            lib.tr_reactor_answer_rows(
+                self._pointer,
+                form,
+                ffi.from_buffer("uint64_t[]", handles),
+                len(handles) // 8,
+                ffi.from_buffer("uint64_t[]", stream_ids),
+                ffi.from_buffer("uint64_t[]", firsts),
+                ffi.from_buffer("uint32_t[]", counts),
+                len(counts),
             )
         )
 
@@ -225,6 +311,13 @@ class Reactor:
         out = ffi.new("struct tr_reactor_counters *")
         lib.tr_reactor_counters(self._pointer, out)
         return {name: int(getattr(out, name)) for name, _ in ffi.typeof(out).item.fields}
+
+
+def _numbers(pointer: Any, count: int) -> array[int]:
+    """Numbers of 32 bits, copied."""
+    found = array("I")
+    found.frombytes(ffi.buffer(pointer, 4 * count))
+    return found
 
 
 def _ms(seconds: float) -> int:

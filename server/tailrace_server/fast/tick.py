@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, Final
 
 import structlog
@@ -17,15 +18,12 @@ from tailrace.errors import TailraceError
 from tailrace_server.context import Plan
 from tailrace_server.fast.answers import Answers, Batch, Pending, started
 from tailrace_server.fast.reactor import HANDOVER, METHODS, REQUEST, Reactor, Row, Taken
+from tailrace_server.fast.rows import RowsPath
 from tailrace_server.fast.shared import Shared
 from tailrace_server.front import InSteps, Refusal, refuse_host, split_target
 from tailrace_server.protocol import headers
 from tailrace_server.protocol.message import Request, Response
 from tailrace_server.service import Known
-
-HEADS_MAX: Final = 4096
-HEAD_BYTES_MAX: Final = 1024
-"""A head that comes again and again is understood once; so many are kept, up to this size."""
 
 _HOST: Final = headers.HOST.lower()
 
@@ -52,18 +50,38 @@ class Tick:
         self._hand_over = hand_over
         self._refuse = refuse
         # Equal bytes mean the same: what is kept follows from the head alone.
-        self._known: dict[bytes, Known] = {}
-        self.heads_kept = 0
+        self._heads = reactor.heads
+        self._generation = service.generation
+        self._rows = RowsPath(reactor, service, shared, answers)
+        self._heads_kept = 0
+
+    @property
+    def heads_kept(self) -> int:
         """How many requests came with a head that was known already."""
+        return self._heads_kept + self._rows.taken
+
+    @property
+    def rows_taken(self) -> int:
+        """How many requests were staged as rows."""
+        return self._rows.taken
 
     def run(self, room: int) -> None:
         """Do what there is to do; ``room`` is for how many connections there are places."""
-        arena, rows, accept_error = self._reactor.poll(room)
+        if self._generation != self._service.generation:
+            self._generation = self._service.generation
+            self._heads.forget_all()
+        arena, rows, accept_error = self._reactor.poll(room, take=self._rows.is_open)
         if accept_error:
             _log.error("cannot accept", reason=os.strerror(accept_error), code=accept_error)
         batch = Batch()
         contexts: list[Pending] = []
         began = started(self._shared)
+        columns = self._reactor.columns()
+        if columns is not None:
+            left = self._rows.stage(columns, batch, began)
+            if left:
+                arena = self._reactor.arena()
+                rows = chain(rows, map(self._reactor.row, left))
         for fields in rows:
             handle, kind = fields[0], fields[1]
             if kind == REQUEST:
@@ -82,6 +100,7 @@ class Tick:
         if batch.handles:
             self._answers.send(batch)
             self._answers.log(batch)
+        self._heads.settle()
 
     def _request(
         self,
@@ -93,30 +112,35 @@ class Tick:
     ) -> None:
         """Answer one request, give it away, or put what it asks to be staged into ``contexts``."""
         handle, _, _, keep_alive, head, head_length, body_length = fields[:7]
-        length_at, length_size = fields[11:]
+        length_at, length_size, number = fields[11:14]
         counters = self._shared.counters
         body_at = head + head_length
         end = body_at + body_length
-        # The body's length is told by the body; without it more heads are equal.
-        if length_size:
-            length_at += head
-            key = arena[head:length_at] + arena[length_at + length_size : body_at]
+        known: Known | None
+        if number:
+            known = self._heads.by_number(number)
+            self._heads_kept += 1
         else:
-            key = arena[head:body_at]
-        known = self._known.get(key)
-        if known is None or known.grant.revoked:
-            learned = self._learn(key, arena, Row._make(fields))
-            if learned is None:
-                self._give(handle, arena[head:end])
-                return
-            if not isinstance(learned, Known):
-                request, response = learned
-                counters.requests += 1
-                self._answers.add(batch, handle, request, response, not keep_alive, began)
-                return
-            known = learned
-        else:
-            self.heads_kept += 1
+            # The body's length is told by the body; without it more heads are equal.
+            if length_size:
+                length_at += head
+                key = arena[head:length_at] + arena[length_at + length_size : body_at]
+            else:
+                key = arena[head:body_at]
+            known = self._heads.fresh(key)
+            if known is None:
+                learned = self._learn(key, arena, Row._make(fields))
+                if learned is None:
+                    self._give(handle, arena[head:end])
+                    return
+                if not isinstance(learned, Known):
+                    request, response = learned
+                    counters.requests += 1
+                    self._answers.add(batch, handle, request, response, not keep_alive, began)
+                    return
+                known = learned
+            else:
+                self._heads_kept += 1
         plan = self._service.plan(known, arena[body_at:end])
         if plan is None:
             self._give(handle, arena[head:end])
@@ -178,8 +202,5 @@ class Tick:
             return None
         if isinstance(found, Response):
             return request, found
-        if len(key) <= HEAD_BYTES_MAX:
-            if len(self._known) >= HEADS_MAX:
-                del self._known[next(iter(self._known))]
-            self._known[key] = found
+        self._heads.learn(key, found)
         return found

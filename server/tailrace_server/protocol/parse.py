@@ -67,6 +67,11 @@ class AppendHeaders:
     expected_stream_id: int | None
     may_create: bool
 
+    @property
+    def are_bare(self) -> bool:
+        """Whether they say nothing but what the body is."""
+        return self == AppendHeaders(False, None, None, None, self.content_type, None, True)
+
 
 def append_headers(request: Request) -> AppendHeaders:
     """400 names the header that is not as section 5.2 has it."""

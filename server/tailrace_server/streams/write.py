@@ -12,9 +12,9 @@ from functools import partial
 from tailrace.errors import Rejected
 from tailrace.operation import Append, Create, Delete, ForkPoint, StreamKey, StreamOptions
 from tailrace.outcome import Appended, Created, Deleted, Outcome, Reason, Rejection
-from tailrace.stream import DEFAULT_CONTENT_TYPE, media_type
+from tailrace.stream import DEFAULT_CONTENT_TYPE, is_json_type, media_type
 from tailrace_server.config import ServiceConfig
-from tailrace_server.context import Answer, Call, Context, Plan, staged
+from tailrace_server.context import Answer, Call, Context, Lane, LaneStep, Plan, Step, staged
 from tailrace_server.keys import Right
 from tailrace_server.protocol import headers, parse, render, stream_request, stream_response
 from tailrace_server.protocol.errors import RequestError, bad_request
@@ -85,10 +85,23 @@ def _location(request: Request) -> str:
     return f"{scheme}://{host}{request.path}"
 
 
-def prepare_post(context: Context, call: Call) -> Callable[[bytes], Plan]:
+def prepare_post(context: Context, call: Call) -> Step:
     """Append, close, or both."""
     key = written_key(call)
     sent = parse.append_headers(call.request)
+    step = _step(context, key, sent)
+    lane = _lane(context.config, key, sent)
+    return step if lane is None else LaneStep(step, lane)
+
+
+def _lane(config: ServiceConfig, key: StreamKey, sent: AppendHeaders) -> Lane | None:
+    content_type = sent.content_type
+    if content_type is None or not sent.are_bare or config.events_per_request_max < 1:
+        return None
+    return Lane(key, content_type, is_json_type(content_type), config.body_bytes_max)
+
+
+def _step(context: Context, key: StreamKey, sent: AppendHeaders) -> Callable[[bytes], Plan]:
     answer = partial(answer_append, key)
 
     def step(body: bytes) -> Plan:
@@ -102,7 +115,11 @@ def prepare_post(context: Context, call: Call) -> Callable[[bytes], Plan]:
     return step
 
 
-post_stream = staged(prepare_post)
+def _prepare_plan(context: Context, call: Call) -> Callable[[bytes], Plan]:
+    return _step(context, written_key(call), parse.append_headers(call.request))
+
+
+post_stream = staged(_prepare_plan)
 
 
 def plan_append(key: StreamKey, sent: AppendHeaders, body: bytes, config: ServiceConfig) -> Append:

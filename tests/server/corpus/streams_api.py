@@ -238,4 +238,60 @@ _METHODS: Final = [
     Case("patch", ask(b"PATCH " + S + b"t", body=b"{}"), 405),
 ]
 
-CASES: Final = [*_CREATES, *_APPENDS, *_READS, *_FORKS, *_METHODS]
+# Appends that are nothing but a body, of every kind that one can be.
+_PLAIN_JSON: Final = (
+    b"0",
+    b"-1.5e+300",
+    b"null",
+    b'""',
+    b'"\xc3\xa9\xf0\x9f\x98\x80"',
+    b'"\\u0000\\n\\ud83d\\ude00"',
+    b'{"a":{"b":[1,{"c":[]}]},"a":true}',
+    b'{ "spaced" :\t[ 1 , 2 ] }',
+    b'{"lines":\r\n1}',
+    b" 1",
+    b"1\n",
+    b"[1]",
+    b"[[1],2]",
+    b'{"a":' * 119 + b"[0]" + b"}" * 119,
+    b'"' + b"x" * 10_000 + b'"',
+)
+_BAD_JSON: Final = (
+    b"[]",
+    b"",
+    b"{",
+    b"01",
+    b"NaN",
+    b'"\xff"',
+    b'"\xed\xa0\x80"',
+    b'"\\ud800"',
+    b'"\n"',
+    b"1,",
+    b'{"a":' * 120 + b"[0]" + b"}" * 120,
+)
+_BYTES: Final = (b"x", b"\x00", b"\xff" * 9, b" \r\n ", b"[]", b"y" * 10_000)
+_PLAIN: Final = [
+    Case("create for plain JSON", put(b"plain/j", JSON), 201),
+    Case("create for plain bytes", put(b"plain/b", TEXT), 201),
+    *(
+        Case(f"append plain JSON {body[:40]!r}", post(b"plain/j", JSON, body=body), 204)
+        for body in _PLAIN_JSON
+    ),
+    *(
+        Case(f"append bad JSON {body[:40]!r}", post(b"plain/j", JSON, body=body), 400)
+        for body in _BAD_JSON
+    ),
+    *(
+        Case(f"append plain bytes {body[:40]!r}", post(b"plain/b", TEXT, body=body), 204)
+        for body in _BYTES
+    ),
+    Case("append JSON as bytes", post(b"plain/b", JSON, body=b"{}"), 409),
+    Case("append bytes as JSON", post(b"plain/j", TEXT, body=b"{}"), 409),
+    Case("append too large a body", post(b"plain/b", TEXT, body=b"x" * (BODY_BYTES_MAX + 1)), 413),
+    Case("read plain JSON", get(b"plain/j"), 200),
+    Case("read plain bytes", get(b"plain/b"), 200),
+    Case("close plain bytes", post(b"plain/b", CLOSE), 204),
+    Case("append plain bytes to closed", post(b"plain/b", TEXT, body=b"x"), 409),
+]
+
+CASES: Final = [*_CREATES, *_APPENDS, *_READS, *_FORKS, *_METHODS, *_PLAIN]

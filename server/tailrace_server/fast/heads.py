@@ -1,0 +1,151 @@
+"""Heads of requests that are understood: the typed face of ``csrc/front/heads.h``.
+
+C finds a head's number by its bytes; what the number means stands here. A head that comes again
+and again is understood once, and its requests are neither cut out nor looked up in Python.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any, Final, Generic, NamedTuple, TypeVar
+
+from tailrace.operation import StreamKey
+from tailrace_server._reactor import ffi, lib
+from tailrace_server.context import Lane
+from tailrace_server.service import Known
+
+HEADS_MAX: Final = 4096
+HEAD_BYTES_MAX: Final = 1024
+"""So many heads are kept, up to this size; then the oldest goes."""
+_BODY_BYTES_MAX: Final = 2**32 - 1
+_SEED_BYTES: Final[int] = lib.TR_HEAD_SEED_BYTES
+assert HEAD_BYTES_MAX <= lib.TR_HEAD_KEY_MAX
+
+T = TypeVar("T")
+
+
+class _Numbers(Generic[T]):
+    """Small numbers, from 1, for what is in use; counted, so that each is free again."""
+
+    def __init__(self, most: int) -> None:
+        self._of: dict[T, list[int]] = {}
+        self._free = list(range(most, 0, -1))
+
+    def take(self, item: T) -> int:
+        entry = self._of.get(item)
+        if entry is None:
+            entry = self._of[item] = [self._free.pop(), 0]
+        entry[1] += 1
+        return entry[0]
+
+    def give(self, item: T) -> int:
+        """The number if nobody has it any more, else 0."""
+        entry = self._of[item]
+        entry[1] -= 1
+        if entry[1]:
+            return 0
+        del self._of[item]
+        self._free.append(entry[0])
+        return entry[0]
+
+
+class Leader(NamedTuple):
+    """A lane: its stream, the type its appends are sent with, their route, and one of its heads."""
+
+    key: StreamKey
+    content_type: str
+    route: str
+    known: Known
+
+
+class Heads:
+    """What requests' heads mean, by the numbers that C finds. For the Trio thread.
+
+    What is learned counts from :meth:`settle` on, so that no number changes its meaning while
+    the rows of a turn are looked at.
+    """
+
+    def __init__(self) -> None:
+        seed = os.urandom(_SEED_BYTES)
+        self.pointer: Any = lib.tr_heads_new(HEADS_MAX, HEAD_BYTES_MAX, seed)
+        if self.pointer == ffi.NULL:
+            raise MemoryError
+        self.pointer = ffi.gc(self.pointer, lib.tr_heads_free)
+        self._known: list[Known | None] = []
+        self._leaders: list[Any] = []
+        self._fresh: dict[bytes, Known] = {}
+        self._next = 1
+        self._lanes: _Numbers[tuple[Lane, str]]
+        self._streams: _Numbers[StreamKey]
+        self.forget_all()
+
+    def forget_all(self) -> None:
+        """Every head is to be looked at again."""
+        lib.tr_heads_clear(self.pointer)
+        self._known = [None] * (HEADS_MAX + 1)
+        self._leaders = [None] * (HEADS_MAX + 1)
+        self._fresh.clear()
+        self._lanes = _Numbers(HEADS_MAX)
+        self._streams = _Numbers(HEADS_MAX)
+
+    def by_number(self, number: int) -> Known:
+        """What a number of this turn means."""
+        known = self._known[number]
+        assert known is not None
+        return known
+
+    def leaders(self, lanes: Iterable[int]) -> list[Leader]:
+        """Who speaks for these lanes of this turn."""
+        leaders = self._leaders
+        return [leaders[lane] for lane in lanes]
+
+    def fresh(self, key: bytes) -> Known | None:
+        """What was learned in this turn."""
+        return self._fresh.get(key)
+
+    def learn(self, key: bytes, known: Known) -> None:
+        """Keep what the head with these bytes means, the digits of Content-Length left out."""
+        if len(key) <= HEAD_BYTES_MAX:
+            self._fresh[key] = known
+
+    def settle(self) -> None:
+        """The turn is over: what was learned in it has numbers from now on."""
+        for key, known in self._fresh.items():
+            self._put(key, known)
+        self._fresh.clear()
+
+    def _put(self, key: bytes, known: Known) -> None:
+        number = self._next
+        self._next = number % HEADS_MAX + 1
+        old = self._known[number]
+        if old is not None:
+            self._leave_lane(old)
+        place = self._enter_lane(known)
+        if lib.tr_heads_put(self.pointer, number, key, len(key), place):
+            self._known[number] = known
+        else:
+            self._known[number] = None
+            self._leave_lane(known)
+
+    def _enter_lane(self, known: Known) -> Any:
+        """``struct tr_head_lane`` for a head."""
+        place = ffi.new("struct tr_head_lane *")
+        lane = known.lane
+        if lane is not None:
+            number = self._lanes.take((lane, known.route))
+            if self._leaders[number] is None:
+                self._leaders[number] = Leader(lane.key, lane.content_type, known.route, known)
+            place.lane = number
+            place.stream = self._streams.take(lane.key)
+            place.json = lane.is_json
+            place.body_max = min(lane.body_bytes_max, _BODY_BYTES_MAX)
+        return place
+
+    def _leave_lane(self, known: Known) -> None:
+        lane = known.lane
+        if lane is not None:
+            self._streams.give(lane.key)
+            number = self._lanes.give((lane, known.route))
+            if number:
+                self._leaders[number] = None

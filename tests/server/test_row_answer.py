@@ -1,0 +1,81 @@
+"""What C makes of a form is the general answer to an append, for every stream and tail."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace.limits import ORDINAL_MAX
+from tailrace_server._reactor import ffi, lib
+from tailrace_server.fast import row_answer
+from tailrace_server.fast.row_answer import BadForm, RowForms, digit_class, fill, general, make_form
+
+BORDERS = sorted({10**n + d for n in range(19) for d in (-1, 0, 1)} - {0, -1})
+STREAM_IDS = st.integers(1, 2**64 - 1) | st.integers(0, 63).map(lambda n: 2**n)
+
+
+@given(stream_id=STREAM_IDS, tail=st.integers(1, ORDINAL_MAX) | st.sampled_from(BORDERS))
+def test_both_ways_give_the_same_bytes(stream_id: int, tail: int) -> None:
+    while True:
+        second = int(time.time())
+        found = RowForms().of_tail(tail)
+        assert found is not None
+        assert found.first <= tail <= found.last
+        filled, wanted = fill(found.form, stream_id, tail), general(stream_id, tail)
+        if second == int(time.time()):  # the Date is the same
+            break
+    assert filled == wanted
+
+
+def test_the_classes_have_no_gap() -> None:
+    end = 0
+    for digits in sorted({digit_class(tail) for tail in (*BORDERS, ORDINAL_MAX)}):
+        found = make_form(digits)
+        assert found.first == end + 1
+        end = found.last
+    assert end == ORDINAL_MAX
+
+
+def test_a_form_that_is_not_the_answer_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer in which the numbers stand for something else besides."""
+
+    def other(stream_id: int, tail: int) -> bytes:
+        return b"%d %x" % (tail * 2, stream_id)
+
+    monkeypatch.setattr(row_answer, "general", other)
+    with pytest.raises(BadForm):
+        make_form(8)
+    forms = RowForms()
+    assert forms.of_tail(1) is None
+    assert forms.of_tail(10**12) is None
+
+
+@given(
+    pieces=st.lists(
+        st.tuples(st.integers(0, 1100), st.integers(0, 3), st.integers(0, 22)), max_size=16
+    ),
+    bytes_given=st.integers(0, 1024),
+    count=st.integers(0, 20),
+    tail=st.integers(0, 2**64 - 1),
+)
+def test_a_form_that_is_none_fills_nothing(
+    pieces: list[tuple[int, int, int]], bytes_given: int, count: int, tail: int
+) -> None:
+    form = ffi.new(
+        "struct tr_form *",
+        {"piece_count": count, "byte_count": bytes_given, "pieces": pieces, "bytes": b"x" * 1024},
+    )
+    made = fill(form, 2**64 - 1, tail)
+    pieces = (pieces + [(0, 0, 0)] * 16)[:count]
+    numbers = {lib.TR_HOLE_TAIL: b"%d" % tail, lib.TR_HOLE_STREAM: b"f" * 16}
+    wanted = b"".join(
+        b"x" * length + (numbers[hole].rjust(width, b"0") if hole in numbers else b"")
+        for length, hole, width in pieces
+    )
+    good = count <= 16 and sum(length for length, _, _ in pieces) <= bytes_given
+    good = good and len(wanted) <= lib.TR_FORM_BYTES_MAX
+    good = good and all(width <= 20 for _, _, width in pieces)
+    assert made == (wanted if good else b"")
