@@ -36,6 +36,7 @@ tailrace.expiry
 tailrace.checkpoint
 tailrace.snapshot_files
 tailrace.reader
+tailrace.turns
 tailrace.ticket
 tailrace.waiters
 
@@ -68,6 +69,7 @@ tailrace.decide_append
 tailrace.decide_create
 tailrace.decide_snapshot
 tailrace.decide
+tailrace.staged
 tailrace.commit
 tailrace.touch
 tailrace.snapshot

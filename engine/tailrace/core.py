@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tailrace import filenames, limits
 from tailrace.batch import Batch, Kind
 from tailrace.catalog import Change, snapshots_released
-from tailrace.commit import Committer, Publish
+from tailrace.commit import Committer
 from tailrace.errors import TailraceError
 from tailrace.expiry import Expiry
 from tailrace.indexer import Indexer
@@ -21,6 +21,7 @@ from tailrace.recovery import recover
 from tailrace.search.index import SearchIndex
 from tailrace.snapshot_files import SnapshotFiles
 from tailrace.sorted_names import SortedNames
+from tailrace.staged import Publish
 from tailrace.storage import Storage
 from tailrace.ticket import Group
 from tailrace.upkeep import Upkeep
