@@ -23,6 +23,7 @@ tailrace.storage
 tailrace.fields
 tailrace.batch
 tailrace.manifest
+tailrace.reserve
 tailrace.segment
 tailrace.offset_index
 tailrace.live_files
