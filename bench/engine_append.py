@@ -21,6 +21,8 @@ THREADS: Final = 64
 _BUCKET: Final = "bench"
 _JSON: Final = "application/json"
 _INDEXED_POLL_S: Final = 0.002
+_PREPARED_POLL_S: Final = 0.02
+_PREPARED_S_MAX: Final = 60.0
 
 
 class _Streams:
@@ -34,11 +36,18 @@ class _Streams:
         for key in self.keys:
             self.store.create(key, content_type=_JSON, searchable=searchable)
 
-    def measure(self, work: Callable[[Budget], int], budget: Budget) -> Measurement:
-        """Warm up with ``work``, time it (it answers how many events it wrote), check, close."""
+    def measure(
+        self, work: Callable[[Budget], int], budget: Budget, *, prepared: bool = False
+    ) -> Measurement:
+        """Warm up with ``work``, time it (it answers how many events it wrote), check, close.
+
+        ``prepared``: warm up with as much, and let the store prepare for as much again.
+        """
         try:
-            warm = work(budget.warm_up())
+            warm = work(budget if prepared else budget.warm_up())
             self._settle()
+            if prepared:
+                wait_until_prepared(self.store)
             syncs = self._syncs()
             with Stopwatch() as watch:
                 events = work(budget)
@@ -72,8 +81,18 @@ class _Streams:
                     raise LostData(f"the last record of {head.key} is not one that was written")
 
 
-def append(directory: Path, budget: Budget, rows: int, searchable: bool = False) -> Measurement:
-    """One blocking writer, ``rows`` events a call, the streams in turn."""
+def append(
+    directory: Path,
+    budget: Budget,
+    rows: int,
+    *,
+    searchable: bool = False,
+    prepared: bool = False,
+) -> Measurement:
+    """One blocking writer, ``rows`` events a call, the streams in turn.
+
+    ``prepared``: the clock starts when the store has zeroed room ahead for another such burst.
+    """
     streams = _Streams(directory, searchable=searchable)
     batches = small_batches(rows)
     write, keys = streams.store.append, streams.keys
@@ -81,7 +100,7 @@ def append(directory: Path, budget: Budget, rows: int, searchable: bool = False)
     def step(number: int) -> None:
         write(keys[number % STREAMS], batches[number % len(batches)])
 
-    return streams.measure(lambda part: drive(step, part) * rows, budget)
+    return streams.measure(lambda part: drive(step, part) * rows, budget, prepared=prepared)
 
 
 def in_flight(
@@ -167,6 +186,16 @@ def threads(directory: Path, budget: Budget) -> Measurement:
         return sum(counts)
 
     return streams.measure(work, budget)
+
+
+def wait_until_prepared(store: tailrace.Store) -> None:
+    """Until the log's reserve holds what the burst before asked for, and its zeros are written."""
+    give_up = time.perf_counter() + _PREPARED_S_MAX
+    while time.perf_counter() < give_up:
+        counters = store.counters()
+        if counters["reserve_segments"] >= counters["reserve_segments_wanted"]:
+            return
+        time.sleep(_PREPARED_POLL_S)
 
 
 def wait_until_indexed(store: tailrace.Store) -> None:

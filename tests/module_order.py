@@ -23,6 +23,7 @@ tailrace.storage
 tailrace.fields
 tailrace.batch
 tailrace.manifest
+tailrace.reserve
 tailrace.segment
 tailrace.offset_index
 tailrace.live_files
@@ -36,6 +37,7 @@ tailrace.expiry
 tailrace.checkpoint
 tailrace.snapshot_files
 tailrace.reader
+tailrace.turns
 tailrace.ticket
 tailrace.waiters
 
@@ -68,6 +70,7 @@ tailrace.decide_append
 tailrace.decide_create
 tailrace.decide_snapshot
 tailrace.decide
+tailrace.staged
 tailrace.commit
 tailrace.touch
 tailrace.snapshot

@@ -8,7 +8,10 @@ between threads. Groups form by themselves while the sync before them runs.
 Blocking callers do not stage: they leave their operation in an inbox, and whoever commits
 stages them all (flat combining; Hendler and others, SPAA 2010). With many threads on few
 cores, deciding in one place runs several times faster than in each thread in turn, whose
-every step would find the caches full of another's.
+every step would find the caches full of another's. They are woken in turn (see
+:mod:`tailrace.turns`), and while that goes on the committer thread commits for all of them,
+each time that as many have come back as still sleep: half of them are on their way while the
+sync for the other half runs.
 
 A failed write or sync is final (``fdatasync`` may report a lost page only once): the log is
 poisoned, every waiter gets the error, and only reads go on. A segment that cannot be made,
@@ -24,11 +27,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
-from typing import NamedTuple
 
 from tailrace import validate
 from tailrace.batch import Batch, Kind, batch_parts, padded_bytes
-from tailrace.catalog import NO_CHANGE, Catalog, Change, apply
+from tailrace.catalog import NO_CHANGE, Catalog, apply
 from tailrace.decide import decide
 from tailrace.errors import InvalidArgument, LogPoisoned, Overloaded, StoreClosed, TailraceError
 from tailrace.limits import OPERATIONS_PER_SUBMIT_MAX, SEAL_BYTES
@@ -37,38 +39,18 @@ from tailrace.native import seal_batches
 from tailrace.operation import Append, Operation
 from tailrace.outcome import Outcome
 from tailrace.plain_append import plain_append
-from tailrace.plain_rows import PlainRows, plain_rows
+from tailrace.plain_rows import plain_rows
 from tailrace.plan import Context, Partial, Plan
 from tailrace.rows import Rows
+from tailrace.staged import Publish, Staged, runs_of
 from tailrace.ticket import Group, RowsTaken, Ticket
+from tailrace.turns import Turns
 
 _logger = logging.getLogger("tailrace")
 _RETRY_AFTER_S = 1.0
 _SYNCS_AVERAGED = 16
 _SYNC_S_ASSUMED = 0.01
-
-
-class Staged(NamedTuple):
-    """A batch on its way, or (no ``parts``) an answer that waits for those before it.
-
-    Or, with ``rows``, the batches of many streams.
-    """
-
-    position: int
-    parts: tuple[bytes | memoryview, ...]
-    batch: Batch | None
-    change: Change
-    ticket: Ticket | None
-    outcome: Outcome | None
-    error: BaseException | None = None
-    rows: PlainRows | None = None
-
-
-class Publish(NamedTuple):
-    """What the committer tells the rest of the store after a sync, on the committing thread."""
-
-    entries: list[Staged]
-    end: int
+_TURN_S_MAX = 0.005  # how long an operation may wait for callers to come back
 
 
 class _NoSegment(Exception):
@@ -120,6 +102,7 @@ class Committer:
         # Not a Semaphore, which is made of Python and wakes its waiter twice.
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._awake = False
+        self._turns = Turns(self._turn_moved)
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -219,16 +202,24 @@ class Committer:
         if refusal is not None:
             raise refusal
 
-    def perform(self, operation: Operation, partial: Partial | None) -> Ticket:
-        """Hand one operation over and, unless somebody is at it, commit."""
+    def perform(
+        self, operation: Operation, partial: Partial | None, *, patient: bool = False
+    ) -> Ticket:
+        """Hand one operation over and, unless somebody is at it, commit.
+
+        ``patient``: this thread is going to wait for the ticket, without a timeout.
+        """
         validate.operation(operation)
-        ticket = Ticket(None, None)
+        in_turn = patient and self._background and not self._closing
+        ticket = Ticket(None, None, turns=self._turns if in_turn else None)
         self._inbox.append((operation, partial, ticket))
         # While closing the committer thread may have had its last look already.
         wait = self._closing or not self._background
+        if self._turns.busy and not wait:
+            return ticket  # whose turn it is will look, and ours was there before
         if self.commit_lock.acquire(blocking=wait):
             try:
-                self.commit()
+                self.commit(ticket)
             finally:
                 self.commit_lock.release()
         else:
@@ -239,13 +230,26 @@ class Committer:
         """Have the committer thread look at what is staged and in the inbox."""
         # Without the lock: it says that it goes to sleep before it looks for the last time, and
         # ours was there before we looked whether it sleeps.
-        if self._awake:
-            return
+        if not self._awake and (self._queue or self._inbox):
+            self._rouse()
+
+    def _rouse(self) -> None:
         with self._lock:
-            wake = not self._awake and bool(self._queue or self._inbox)
-            self._awake = self._awake or wake
+            wake = not self._awake
+            self._awake = True
         if wake:
             self._wake.put(None)
+
+    def _turn_moved(self) -> None:
+        if not self._awake and self._due():
+            self._kick()
+
+    def _due(self) -> bool:
+        """Whether there is something to commit that need not wait for more."""
+        if self._queue or self._closing:
+            return bool(self._queue or self._inbox)
+        came = len(self._inbox)
+        return came > 0 and (came >= len(self._turns.waiting) or not self._turns.busy)
 
     def _empty_inbox(self) -> None:
         """Stage what blocking callers left. Under the lock."""
@@ -325,20 +329,15 @@ class Committer:
         self._queue.append(Staged(position, parts, batch, NO_CHANGE, None, None))
         self.staged_bytes += SEAL_BYTES
 
-    def commit(self) -> bool:
+    def commit(self, own: Ticket | None = None) -> bool:
         """Make everything staged durable and known. False: nothing was staged.
 
-        The caller holds ``commit_lock``.
+        The caller holds ``commit_lock``; ``own`` is the ticket it would wait for.
         """
         with self._lock:
             self._empty_inbox()
             if not self._queue:
-                # Stays false although we go on: a leader that gets here is not the committer
-                # thread, which may sleep, and must hear of whatever comes next.
-                self._awake = False
-                self._empty_inbox()  # what came while we fell asleep; see _kick
-                if not self._queue:
-                    return False
+                return False
             if self.poison is not None:
                 group, self._queue = self._queue, []
                 self._fail(group, self._poisoned)
@@ -347,7 +346,7 @@ class Committer:
             self._in_flight = True
             end = self._cursor.position
         try:
-            runs = self._runs(group)
+            runs = runs_of(group, self._log.segment_bytes)
             written = self._write(runs)
             changed = self._publish(Publish(group, end))
         except _NoSegment as error:
@@ -364,28 +363,29 @@ class Committer:
             self._in_flight = False
         self.groups += 1
         self.bytes_written += written
-        tickets = []
-        for entry in group:
-            ticket = entry.ticket
-            if ticket is not None:
-                ticket.answer(entry.outcome, entry.error)
-                if not ticket.internal:
-                    tickets.append(ticket)
-        self._on_group(Group(tickets, changed))
+        self._answer(group, changed, own)
         return True
 
-    def _runs(self, group: list[Staged]) -> list[list[Staged]]:
-        """The batches of a group, one list for each segment they go to."""
-        runs: list[list[Staged]] = []
-        limit = 0
+    def _answer(self, group: list[Staged], changed: set[int], own: Ticket | None) -> None:
+        tickets: list[Ticket] = []
+        in_turn: list[Ticket] = []
         for entry in group:
-            if not entry.parts:
+            ticket = entry.ticket
+            if ticket is None:
                 continue
-            if entry.position >= limit:
-                limit = (self._log.segment_at(entry.position) + 1) * self._log.segment_bytes
-                runs.append([])
-            runs[-1].append(entry)
-        return runs
+            if ticket.turns is None:
+                ticket.answer(entry.outcome, entry.error)
+            else:
+                ticket.settle(entry.outcome, entry.error)
+                if ticket is own:
+                    ticket.turns = None
+                else:
+                    in_turn.append(ticket)
+            if not ticket.internal:
+                tickets.append(ticket)
+        if in_turn and self._turns.add(in_turn):
+            self._rouse()  # the committer thread sees that the turns go on
+        self._on_group(Group(tickets, changed))
 
     def _write(self, runs: list[list[Staged]]) -> int:
         """Write and sync; the number of bytes."""
@@ -450,13 +450,23 @@ class Committer:
 
     def _run(self) -> None:
         while True:
+            late = False
             try:
-                self._wake.get(timeout=self._mark_idle_s)
+                self._wake.get(timeout=_TURN_S_MAX if self._turns.busy else self._mark_idle_s)
             except Empty:
-                self.mark()
+                late = self._turns.busy
+                if late:
+                    self._turns.hurry()
+                else:
+                    self.mark()
             with self.commit_lock:
-                while self.commit():
-                    pass
+                while late or self._due():
+                    late = False
+                    self.commit()
+                with self._lock:
+                    self._awake = False
+                while self._due():  # what came while we fell asleep; see _kick
+                    self.commit()
             if self._closing and not self._queue and not self._inbox:
                 return
 
@@ -480,3 +490,4 @@ class Committer:
         with self.commit_lock:
             while self.commit():
                 pass
+            self._turns.close()

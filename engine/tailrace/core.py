@@ -8,7 +8,7 @@ from collections.abc import Callable
 from tailrace import filenames, limits
 from tailrace.batch import Batch, Kind
 from tailrace.catalog import Change, snapshots_released
-from tailrace.commit import Committer, Publish
+from tailrace.commit import Committer
 from tailrace.errors import TailraceError
 from tailrace.expiry import Expiry
 from tailrace.indexer import Indexer
@@ -18,9 +18,11 @@ from tailrace.plain_rows import PlainRows
 from tailrace.plan import Partial
 from tailrace.reader import Reader
 from tailrace.recovery import recover
+from tailrace.reserve import Reserve
 from tailrace.search.index import SearchIndex
 from tailrace.snapshot_files import SnapshotFiles
 from tailrace.sorted_names import SortedNames
+from tailrace.staged import Publish
 from tailrace.storage import Storage
 from tailrace.ticket import Group
 from tailrace.upkeep import Upkeep
@@ -37,6 +39,8 @@ class Core:
         recovered = recover(storage, options.segment_bytes)
         self.log = recovered.log
         self.durable = recovered.catalog
+        self.reserve = Reserve(storage, self.log.segment_bytes, options.reserve_bytes_max)
+        recovered.live.reserve = self.reserve
         self.names = SortedNames(self.durable)
         self.expiry = Expiry(self.durable.streams)
         self.waiters = Waiters()
@@ -72,6 +76,7 @@ class Core:
             self.durable,
             self.expiry,
             self.committer,
+            self.reserve,
             now_ms,
             checkpoint=recovered.checkpoint,
             checkpoint_every_bytes=options.checkpoint_every_bytes,
@@ -133,6 +138,7 @@ class Core:
             "streams": len(self.durable.streams),
             "buckets": len(self.durable.buckets),
             "segments": len(self.log.segments),
+            **self.reserve.counters(),
             "checkpoints": self.upkeep.checkpoints,
             "poisoned": int(committer.poison is not None),
         }

@@ -13,6 +13,7 @@ SNAPSHOT_DIRECTORY: Final = "snapshots"
 TEMPORARY_SUFFIX: Final = ".tmp"
 
 _SEGMENT: Final = re.compile(r"([0-9a-f]{16})\.segment")
+_SPARE: Final = re.compile(r"([0-9a-f]{16})\.spare")
 _INDEX: Final = re.compile(r"([0-9a-f]{16})\.index")
 _SNAPSHOT: Final = re.compile(r"([0-9a-f]{16})\.snapshot")
 _CHECKPOINT: Final = re.compile(r"checkpoint-([0-9a-f]{16})")
@@ -20,6 +21,11 @@ _CHECKPOINT: Final = re.compile(r"checkpoint-([0-9a-f]{16})")
 
 def segment(number: int) -> str:
     return f"{LOG_DIRECTORY}/{number:016x}.segment"
+
+
+def spare(number: int) -> str:
+    """Zeros, of which a segment may be made. The number means nothing."""
+    return f"{LOG_DIRECTORY}/{number:016x}.spare"
 
 
 def index_name(number: int) -> str:
@@ -42,6 +48,11 @@ def checkpoint(position: int) -> str:
 def segment_number(name: str) -> int | None:
     """The number of a segment file by its name without directory; None for other files."""
     match = _SEGMENT.fullmatch(name)
+    return None if match is None else int(match[1], 16)
+
+
+def spare_number(name: str) -> int | None:
+    match = _SPARE.fullmatch(name)
     return None if match is None else int(match[1], 16)
 
 

@@ -43,6 +43,14 @@ SEGMENT_BYTES_MAX: Final = 1024 * MIB
 BATCH_BYTES_MAX: Final = 32 * MIB
 SEAL_BYTES: Final = 80  # room every segment keeps for its last batch
 
+# Zeroed room ahead of the log.
+RESERVE_BYTES_MAX_DEFAULT: Final = 512 * MIB
+RESERVE_SEGMENTS_MAX: Final = 32
+RESERVE_BURST_S: Final = 10.0  # the reserve is for what may be written in so short a time
+RESERVE_KEPT_S: Final = 6 * 3600.0  # unused for longer, it is given back
+RESERVE_DISK_FREE_BYTES_MIN: Final = 1024 * MIB  # with less free there is no reserve
+RESERVE_STEP_BYTES: Final = 1 * MIB  # zeroed at a time, while no write waits
+
 # Memory.
 STAGED_BYTES_MAX_DEFAULT: Final = 64 * MIB
 READ_BYTES_DEFAULT: Final = 1 * MIB

@@ -6,6 +6,7 @@ import threading
 
 from tailrace import filenames
 from tailrace.manifest import FORMAT, Manifest, write_manifest
+from tailrace.reserve import Reserve
 from tailrace.segment import create_segment
 from tailrace.storage import Storage
 
@@ -23,6 +24,7 @@ class LiveFiles:
         self._storage = storage
         self._lock = threading.Lock()
         self.manifest = manifest
+        self.reserve: Reserve | None = None  # of what the next segments are made, if it can be
 
     def _replace(self, segments: tuple[int, ...], checkpoints: tuple[int, ...]) -> None:
         old = self.manifest
@@ -42,7 +44,10 @@ class LiveFiles:
             manifest = self.manifest
             if number in manifest.segments:
                 return
-            create_segment(self._storage, manifest.store_id_bytes, number, manifest.segment_bytes)
+            spare = None if self.reserve is None else self.reserve.take()
+            create_segment(
+                self._storage, manifest.store_id_bytes, number, manifest.segment_bytes, spare
+            )
             self._replace((*manifest.segments, number), manifest.checkpoints)
 
     def drop_segments(self, numbers: set[int]) -> None:

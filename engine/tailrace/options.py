@@ -19,6 +19,9 @@ class Options:
         so that damage to the very last group is told from a torn write; None turns it off.
     expiry_sweep_s: how often expired streams are deleted; they are invisible at once anyway.
     index_lag_bytes_max: log bytes that search may lag behind before writers wait for it.
+    reserve_bytes_max: zeroed room kept ahead of the log for bursts, beside the next segment: as
+        much as the last bursts would have used (none before the first), in whole segments, and
+        given back when the disk runs short or it was not used for hours. 0: none.
     background: run the committer, upkeep and indexer as threads. Without it the caller's own
         thread does that work inside its calls: slower, deterministic, for tests and tools.
     """
@@ -29,6 +32,7 @@ class Options:
     mark_idle_s: float | None = limits.MARK_IDLE_S_DEFAULT
     expiry_sweep_s: float = limits.EXPIRY_SWEEP_S_DEFAULT
     index_lag_bytes_max: int = limits.INDEX_LAG_BYTES_MAX_DEFAULT
+    reserve_bytes_max: int = limits.RESERVE_BYTES_MAX_DEFAULT
     background: bool = True
 
     def __post_init__(self) -> None:
@@ -40,6 +44,8 @@ class Options:
         for field in ("staged_bytes_max", "checkpoint_every_bytes", "index_lag_bytes_max"):
             if getattr(self, field) <= 0:
                 raise InvalidArgument(field, "must be more than 0")
+        if self.reserve_bytes_max < 0:
+            raise InvalidArgument("reserve_bytes_max", "must not be negative")
         if self.mark_idle_s is not None and self.mark_idle_s <= 0:
             raise InvalidArgument("mark_idle_s", "must be more than 0, or None")
         if self.expiry_sweep_s <= 0:

@@ -93,14 +93,23 @@ class Segment:
             self.file.close()
 
 
-def create_segment(storage: Storage, store_id: bytes, number: int, segment_bytes: int) -> None:
-    """Make an empty, pre-zeroed segment file; durable, name included, on return."""
+def create_segment(
+    storage: Storage, store_id: bytes, number: int, segment_bytes: int, spare: str | None = None
+) -> None:
+    """Make an empty, pre-zeroed segment file; durable, name included, on return.
+
+    ``spare`` is a file that holds so many zeros already (but for the header of a segment that
+    it did not become): it is used up.
+    """
     name = filenames.segment(number)
-    temporary = name + filenames.TEMPORARY_SUFFIX
-    storage.unlink(temporary)
-    file = storage.open(temporary, writable=True, create=True)
+    temporary = spare or name + filenames.TEMPORARY_SUFFIX
+    if spare is None:
+        storage.unlink(temporary)
+    file = storage.open(temporary, writable=True, create=spare is None)
     try:
-        file.fill_zeros(segment_bytes)
+        if spare is None:
+            file.allocate(segment_bytes)
+            file.zero(0, segment_bytes)
         file.pwrite(encode_header(store_id, number, segment_bytes), 0)
         file.sync()
     except OSError:

@@ -41,8 +41,12 @@ class File(Protocol):
 
     def truncate(self, length: int) -> None: ...
 
-    def fill_zeros(self, length: int) -> None:
-        """Give a new, empty file ``length`` zeros, a multiple of :data:`PAGE_BYTES`; durable."""
+    def allocate(self, length: int) -> None:
+        """Give a new, empty file ``length`` bytes of the disk, which read as zeros."""
+        ...
+
+    def zero(self, start: int, stop: int) -> None:
+        """Write zeros, from page to page (:data:`PAGE_BYTES`). Not durable until :meth:`sync`."""
         ...
 
     def map(self) -> Mapping:
@@ -93,6 +97,10 @@ class Storage(Protocol):
         ...
 
     def sync_directory(self, name: str) -> None: ...
+
+    def free_bytes(self) -> int:
+        """What the disk still has room for."""
+        ...
 
     def close(self) -> None:
         """Give up the lock."""
@@ -154,26 +162,27 @@ class OsFile:
     def truncate(self, length: int) -> None:
         os.ftruncate(self._descriptor, length)
 
-    def fill_zeros(self, length: int) -> None:
-        """In small pieces past the page cache, where the file system can, and one sync.
+    def allocate(self, length: int) -> None:
+        os.posix_fallocate(self._descriptor, 0, length)
+
+    def zero(self, start: int, stop: int) -> None:
+        """In small pieces past the page cache, where the file system can.
 
         Syncs of other files then wait for a piece at most, not for megabytes of zeros that
         the cache has gathered.
         """
-        assert length % PAGE_BYTES == 0
-        os.posix_fallocate(self._descriptor, 0, length)
+        assert start % PAGE_BYTES == stop % PAGE_BYTES == 0
         flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
         try:
             fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
         except OSError:
-            write_zeros(self, 0, length)
+            write_zeros(self, start, stop)
         else:
             # Direct writes need memory that begins at a page.
             with mmap.mmap(-1, _ZERO_PIECE_BYTES) as zeros, memoryview(zeros) as piece:
-                for start in range(0, length, _ZERO_PIECE_BYTES):
-                    self.pwrite(piece[: length - start], start)
+                for position in range(start, stop, _ZERO_PIECE_BYTES):
+                    self.pwrite(piece[: stop - position], position)
             fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags)
-        self.sync()
 
     def map(self) -> Mapping:
         return _OsMapping(self._descriptor)
@@ -247,6 +256,10 @@ class OsStorage:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+    def free_bytes(self) -> int:
+        found = os.statvfs(self._root)
+        return found.f_bavail * found.f_frsize
 
     def close(self) -> None:
         if self._lock_descriptor is not None:

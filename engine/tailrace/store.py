@@ -198,7 +198,8 @@ class Store:
 
         Raises as :meth:`submit`, and TimeoutError: then the operation may still become durable.
         """
-        ticket = self._core.committer.perform(operation, self._core.partial(operation))
+        partial, patient = self._core.partial(operation), timeout_s is None
+        ticket = self._core.committer.perform(operation, partial, patient=patient)
         if not self._options.background:
             self._core.upkeep.run_due()
         return ticket.wait(timeout_s)

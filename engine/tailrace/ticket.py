@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from tailrace.outcome import Outcome
+from tailrace.turns import Turns
 
 _logger = logging.getLogger("tailrace")
 
@@ -19,7 +20,9 @@ class Ticket:
     (:class:`tailrace.errors.LogPoisoned`). ``context`` belongs to whoever submitted.
     """
 
-    __slots__ = ("_gate", "_on_done", "context", "done", "error", "internal", "outcome")
+    __slots__ = (
+        "_gate", "_on_done", "context", "done", "error", "internal", "left", "outcome", "turns",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -27,19 +30,25 @@ class Ticket:
         context: object,
         *,
         internal: bool = False,
+        turns: Turns | None = None,
     ) -> None:
+        """``turns``: one thread waits, without a timeout, and may be woken when its turn comes."""
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         self.done = False
         self.context = context
         self.internal = internal
+        self.turns = turns
+        self.left = False
         self._on_done = on_done
         self._gate = threading.Lock()
         self._gate.acquire()
 
     def wait(self, timeout_s: float | None = None) -> Outcome:
         """Block until answered. TimeoutError leaves the operation where it is: it still counts."""
-        if not self.done:
+        if self.turns is not None:
+            self._wait_for_turn(self.turns)
+        elif not self.done:
             if not self._gate.acquire(timeout=-1 if timeout_s is None else timeout_s):
                 raise TimeoutError("the operation is not durable yet; it may still become so")
             self._gate.release()  # for the next one that waits
@@ -48,18 +57,36 @@ class Ticket:
         assert self.outcome is not None
         return self.outcome
 
+    def _wait_for_turn(self, turns: Turns) -> None:
+        # Also if it is done: whoever has been given a turn must take it.
+        try:
+            self._gate.acquire()
+        except BaseException:
+            turns.leave(self)
+            raise
+        self.turns = None
+        turns.taken(self)
+
     def answer(self, outcome: Outcome | None, error: BaseException | None = None) -> None:
         """Called by the store, once."""
-        assert not self.done
-        self.outcome = outcome
-        self.error = error
-        self.done = True
-        self._gate.release()
+        self.settle(outcome, error)
+        self.wake()
         if self._on_done is not None:
             try:
                 self._on_done(self)
             except Exception:
                 _logger.exception("an on_done callback raised")
+
+    def settle(self, outcome: Outcome | None, error: BaseException | None) -> None:
+        """Answer, but let the thread that waits sleep on until :meth:`wake`."""
+        assert not self.done
+        self.outcome = outcome
+        self.error = error
+        self.done = True
+
+    def wake(self) -> None:
+        """Called by the store, once."""
+        self._gate.release()
 
 
 class RowsTaken(NamedTuple):

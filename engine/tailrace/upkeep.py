@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 
 from tailrace import filenames
@@ -21,12 +22,15 @@ from tailrace.live_files import LiveFiles
 from tailrace.log import Log
 from tailrace.offset_index import MappedIndex, MemoryIndex
 from tailrace.operation import Expire, Operation
+from tailrace.reserve import Reserve
 from tailrace.storage import Storage, replace_file
 from tailrace.ticket import Ticket
 
 _logger = logging.getLogger("tailrace")
 _PREPARE_AT = 4  # the next segment is made once a quarter of this one is full
 _EXPIRE_AT_ONCE = 1000
+_QUIET_S = 0.05
+_QUIET_BYTES = 256 * 1024  # the log is quiet if it grows by less meanwhile
 
 
 class Upkeep:
@@ -40,6 +44,7 @@ class Upkeep:
         durable: Catalog,
         expiry: Expiry,
         committer: Committer,
+        reserve: Reserve,
         now_ms: Callable[[], int],
         *,
         checkpoint: int,
@@ -60,6 +65,8 @@ class Upkeep:
         self._sweep_s = sweep_s
         self._extra = extra
         self._free_space = free_space
+        self._reserve = reserve
+        self._bytes_seen = 0
         self._signal = threading.Event()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -101,11 +108,19 @@ class Upkeep:
         self._signal.set()
         if self._thread is not None:
             self._thread.join()
+        self._reserve.drop_unfinished()
 
     def _run(self) -> None:
+        sweep_at = time.monotonic() + self._sweep_s
         while not self._stopping.is_set():
-            self._signal.wait(self._sweep_s)
+            if self._reserve.lacking and not self._signal.wait(_QUIET_S):
+                self.fill_reserve()
+                if time.monotonic() < sweep_at:
+                    continue
+            else:
+                self._signal.wait(max(0.0, sweep_at - time.monotonic()))
             self._signal.clear()
+            sweep_at = time.monotonic() + self._sweep_s
             # A full disk must not be asked again at every write.
             if not self._stopping.is_set() and not self._try(prepare=True):
                 self._stopping.wait(min(self._sweep_s, 1.0))
@@ -119,6 +134,7 @@ class Upkeep:
     def _try(self, *, prepare: bool) -> bool:
         try:
             self._free_space()  # first: what comes next may need it
+            self._reserve.give_back()
             if prepare:
                 self.prepare_segment()
             self.run_once()
@@ -145,6 +161,23 @@ class Upkeep:
         used = position - number * self._log.segment_bytes
         if used * _PREPARE_AT > self._log.segment_bytes:
             self._log.ensure(number + 1)
+
+    def fill_reserve(self) -> None:
+        """Zero room ahead, if the log has been quiet since the last call and while it is."""
+        try:
+            while self._reserve.lacking and not self._signal.is_set() and self._is_quiet():
+                began = time.monotonic()
+                self._reserve.step()
+                if self._committer.bytes_written != self._bytes_seen:
+                    self._signal.wait(time.monotonic() - began)  # half of the disk is the log's
+        except OSError as error:
+            _logger.warning("no room is reserved ahead of the log: %s", error)
+
+    def _is_quiet(self) -> bool:
+        written = self._committer.bytes_written
+        quiet = written - self._bytes_seen < _QUIET_BYTES
+        self._bytes_seen = written
+        return quiet
 
     def _write_indexes(self) -> None:
         """Give every sealed segment its index file, and use that from then on."""

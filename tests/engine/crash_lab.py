@@ -41,6 +41,8 @@ def open_store(storage: FaultyStorage, clock: Clock, options: Options = OPTIONS)
 def upkeep(store: tailrace.Store) -> None:
     """What the upkeep thread would do, now."""
     store._core.upkeep.prepare_segment()
+    store._core.reserve.wanted = max(store._core.reserve.wanted, 1)  # as after a burst
+    store._core.upkeep.fill_reserve()
     store._core.upkeep.run_once()
 
 

@@ -269,9 +269,12 @@ class FaultyFile:
         self._storage.begin("truncate", self._name)
         self._change(_Change(length, None))
 
-    def fill_zeros(self, length: int) -> None:
-        self.pwrite(bytes(length), 0)
-        self.sync()
+    def allocate(self, length: int) -> None:
+        self._storage.begin("truncate", self._name)
+        self._change(_Change(length, None))
+
+    def zero(self, start: int, stop: int) -> None:
+        self.pwrite(bytes(stop - start), start)
 
     def _change(self, change: _Change) -> None:
         inode = self._need(writable=True)
@@ -330,6 +333,7 @@ class FaultyStorage:
         self.crash_at: int | None = None
         self.crashed = False
         self.faults: list[Fault] = []
+        self.free = 1 << 40
         self._last = Step(0, "start", "")
         self._locked = False
 
@@ -490,6 +494,9 @@ class FaultyStorage:
         with self.mutex:
             del directory.entries[entry]
             directory.pending.append(_EntryChange(entry, None, None))
+
+    def free_bytes(self) -> int:
+        return self.free
 
     def sync_directory(self, name: str) -> None:
         if name not in self.directories:

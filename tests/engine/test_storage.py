@@ -36,7 +36,9 @@ def test_a_new_file_is_filled_with_zeros_on_any_file_system(
         monkeypatch.setattr(fcntl, "fcntl", refuse)
     storage = OsStorage(tmp_path)
     file = storage.open("zeros", writable=True, create=True)
-    file.fill_zeros(length)
+    file.allocate(length)
+    file.zero(0, length)
+    file.sync()
     assert file.size_bytes() == length
     assert file.pread(length + 1, 0) == bytes(length)
     # No hole is left: the blocks are there, whatever is written later.

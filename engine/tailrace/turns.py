@@ -1,0 +1,100 @@
+"""Blocking callers whose answers are there, woken one after the other.
+
+Woken at once they would all ask for the interpreter's lock, which one of them can have: a herd,
+whose members go back to sleep several times before each gets through. Here a caller that wakes
+wakes the next, so that no more than one waits for the lock while another works.
+
+A caller may lose its turn (an exception raised into its thread from outside, a thread that gets
+no processor): :meth:`Turns.hurry` goes on without it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
+
+_IN_TURN_FROM: Final = 3
+
+
+class Sleeper(Protocol):
+    """Who waits for its turn."""
+
+    left: bool
+
+    def wake(self) -> None: ...
+
+
+class Turns:
+    """A queue of sleepers and whose turn it is. ``moved`` is called after each turn."""
+
+    def __init__(self, moved: Callable[[], None]) -> None:
+        self._moved = moved
+        self._lock = threading.Lock()
+        self._closed = False
+        self._turn: Sleeper | None = None
+        self._late: Sleeper | None = None  # whose turn it was when somebody last looked
+        self.waiting: deque[Sleeper] = deque()
+
+    @property
+    def busy(self) -> bool:
+        """Whether somebody was woken, and by waking the next will call ``moved``."""
+        return self._turn is not None
+
+    def add(self, sleepers: Sequence[Sleeper]) -> bool:
+        """Wake these: one by one, after those that came before (True), or, being few, at once.
+
+        True: somebody has to call :meth:`hurry` now and then until it is nobody's turn.
+        """
+        with self._lock:
+            if self._closed or (self._turn is None and len(sleepers) < _IN_TURN_FROM):
+                for sleeper in sleepers:
+                    sleeper.wake()
+                return False
+            self.waiting.extend(sleepers)
+            if self._turn is None:
+                self._next()
+            return True
+
+    def taken(self, sleeper: Sleeper) -> None:
+        """It is awake: the next one's turn, if it was its turn at all."""
+        if self._turn is sleeper:
+            with self._lock:
+                if self._turn is sleeper:
+                    self._next()
+            self._moved()
+
+    def leave(self, sleeper: Sleeper) -> None:
+        """It no longer waits: its turn, now or later, is the next one's."""
+        with self._lock:
+            sleeper.left = True
+            if self._turn is sleeper:
+                self._next()
+        self._moved()
+
+    def hurry(self) -> None:
+        """Go on without a caller that has not moved since the last call."""
+        with self._lock:
+            if self._turn is not None and self._turn is self._late:
+                self._next()
+            self._late = self._turn
+        self._moved()
+
+    def close(self) -> None:
+        """Wake everyone, at once, from now on: nobody calls :meth:`hurry` any more."""
+        with self._lock:
+            self._closed = True
+            for sleeper in self.waiting:
+                sleeper.wake()
+            self.waiting.clear()
+            self._turn = None
+
+    def _next(self) -> None:
+        while self.waiting:
+            sleeper = self.waiting.popleft()
+            if not sleeper.left:
+                self._turn = sleeper
+                sleeper.wake()
+                return
+        self._turn = None
