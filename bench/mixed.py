@@ -209,4 +209,5 @@ def run(arguments: argparse.Namespace, options: Options, place: Path) -> Report:
         verdicts=judge(BARS, found.series),
         notes=list(_NOTES),
         columns={**_COLUMNS, LOAD_CORES: "load's cores", MEMORY: COLUMNS[MEMORY]},
+        drawn=f"tail_{P99}",
     )
