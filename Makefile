@@ -13,6 +13,7 @@ BENCH    ?= append read search http-append http-read http-catch-up fanout replay
 FUZZ_SECONDS ?= 10
 ATTACK_SECONDS ?= 300
 STRESS_SECONDS ?= 60
+SOAK_SECONDS ?= 480
 
 BIN      := $(VENV)/bin
 STAMPS   := $(VENV)/.stamps
@@ -112,6 +113,10 @@ fuzz-native: ## the C that parses, and that reads logs, guided by coverage (clan
 .PHONY: stress
 stress: dev ## the C helpers with threads and damage, under the sanitizers, for STRESS_SECONDS
 	@TAILRACE_STRESS_S=$(STRESS_SECONDS) $(BIN)/python -m pytest tests/csrc
+
+.PHONY: soak
+soak: dev ## the server under mixed load for SOAK_SECONDS: no growth, no error, nothing lost
+	@PYTHONPATH=engine:server:. $(BIN)/python -m tests.e2e.soak --seconds $(SOAK_SECONDS) $(ARGS)
 
 .PHONY: lock
 lock: build ## resolve the pinned versions again, as new as pyproject.toml allows
