@@ -104,7 +104,7 @@ def _sample(pid: int, seconds: float) -> Sample:
     return Sample(seconds, own, resident)
 
 
-def _furnish(server: ServerProcess) -> None:
+def furnish(server: ServerProcess) -> None:
     with Client(server) as client:
         for number in range(STREAMS):
             assert client.request("PUT", stream_path(number), None, JSON).status == 201
@@ -147,7 +147,7 @@ def _stored(client: Client, path: str) -> list[dict[str, Any]]:
             return events
 
 
-def _check_stored(course: Course, server: ServerProcess) -> tuple[int, list[str]]:
+def check_stored(course: Course, server: ServerProcess) -> tuple[int, list[str]]:
     """How many records there are, and what is missing, repeated, out of order or made up."""
     records, problems = 0, []
     missing = set(course.acknowledged)
@@ -179,12 +179,12 @@ def _check_log(server: ServerProcess) -> list[str]:
 def soak(folder: Path, seconds: float, *, pace_s: float = PACE_S) -> Findings:
     """Run it below ``folder``; what it showed."""
     with ServerProcess(folder / "data") as server:
-        _furnish(server)
+        furnish(server)
         course = Course(server.host, server.port, pace_s)
         samples = trio.run(_load, course, server, seconds)
         problems = _check_log(server)
         server.start()
-        records, wrong = _check_stored(course, server)
+        records, wrong = check_stored(course, server)
         problems += wrong
         status = server.terminate()
         if status != 0:
