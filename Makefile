@@ -12,11 +12,15 @@ ARGS     ?=
 BENCH    ?= append read search http-append http-read http-catch-up fanout replay mixed
 FUZZ_SECONDS ?= 10
 ATTACK_SECONDS ?= 300
+STRESS_SECONDS ?= 60
+SOAK_SECONDS ?= 480
 
 BIN      := $(VENV)/bin
 STAMPS   := $(VENV)/.stamps
 NATIVE   := $(filter-out csrc/__pycache__,$(wildcard csrc/* csrc/front/*))
 SANITIZE := -fsanitize=address,undefined
+FUZZ_CLANG = clang -std=c11 -g -O1 -fsanitize=fuzzer -fno-sanitize-recover=all $(SANITIZE) \
+             -Icsrc -Ifuzz
 FUZZERS  := $(patsubst %.py,%,$(notdir $(wildcard fuzz/fuzz_*.py)))
 PIP      := $(BIN)/python -m pip --disable-pip-version-check --no-input
 LOCK     := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 \
@@ -53,7 +57,8 @@ lint: dev ## ruff, mypy --strict, and the C compiler's warnings as errors
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(CC) -std=c11 -Wall -Wextra -Werror -fsyntax-only -Icsrc \
-	    $(wildcard csrc/*.c csrc/front/*.c bench/loadgen/*.c tests/csrc/*.c fuzz/fuzz_*.c)
+	    $(wildcard csrc/*.c csrc/front/*.c bench/loadgen/*.c tests/csrc/*.c) \
+	    $(wildcard fuzz/fuzz_*.c) fuzz/made_log.c fuzz/standalone.c
 
 .PHONY: format
 format: dev ## let ruff lay out the sources
@@ -90,18 +95,28 @@ fuzz-sanitized: dev ## the same, the C helpers built with the sanitizers for mem
 	done
 
 .PHONY: fuzz-native
-fuzz-native: ## the parsers of csrc/front, guided by coverage (clang; LLHTTP= llhttp's sources)
-	@mkdir -p build/fuzz/corpus build/fuzz/json_corpus
-	@clang -std=c11 -g -O1 -fsanitize=fuzzer -fno-sanitize-recover=all $(SANITIZE) -Icsrc -Ifuzz \
+fuzz-native: ## the C that parses, and that reads logs, guided by coverage (clang; LLHTTP=)
+	@mkdir -p $(addprefix build/fuzz/corpus/,http_request json_value log)
+	@$(FUZZ_CLANG) \
 	    $(if $(LLHTTP),-DWITH_LLHTTP -I$(LLHTTP)/include fuzz/llhttp_reading.c) \
 	    $(if $(LLHTTP),$(wildcard $(LLHTTP)/src/*.c)) \
 	    -o build/fuzz/http_request fuzz/fuzz_http_request.c csrc/front/http_request.c
-	@build/fuzz/http_request -max_total_time=$(FUZZ_SECONDS) -max_len=3000 \
-	    -artifact_prefix=build/fuzz/ build/fuzz/corpus
-	@clang -std=c11 -g -O1 -fsanitize=fuzzer -fno-sanitize-recover=all $(SANITIZE) -Icsrc \
-	    -o build/fuzz/json_value fuzz/fuzz_json_value.c csrc/front/json_value.c
-	@build/fuzz/json_value -max_total_time=$(FUZZ_SECONDS) -max_len=1000 \
-	    -artifact_prefix=build/fuzz/ build/fuzz/json_corpus
+	@$(FUZZ_CLANG) -o build/fuzz/json_value fuzz/fuzz_json_value.c csrc/front/json_value.c
+	@$(FUZZ_CLANG) -o build/fuzz/log fuzz/fuzz_log.c fuzz/made_log.c \
+	    $(addprefix csrc/,gather.c batch_scan.c checksum.c map.c)
+	@for target in http_request json_value log; do \
+	    echo "== $$target"; \
+	    build/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=3000 \
+	        -artifact_prefix=build/fuzz/ build/fuzz/corpus/$$target || exit 1; \
+	done
+
+.PHONY: stress
+stress: dev ## the C helpers with threads and damage, under the sanitizers, for STRESS_SECONDS
+	@TAILRACE_STRESS_S=$(STRESS_SECONDS) $(BIN)/python -m pytest tests/csrc
+
+.PHONY: soak
+soak: dev ## the server under mixed load for SOAK_SECONDS: no growth, no error, nothing lost
+	@PYTHONPATH=engine:server:. $(BIN)/python -m tests.e2e.soak --seconds $(SOAK_SECONDS) $(ARGS)
 
 .PHONY: lock
 lock: build ## resolve the pinned versions again, as new as pyproject.toml allows

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -22,12 +23,15 @@ _PIPELINES_PER_STREAM: Final = 4
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Connections that append ``events`` a request, in turn to ``streams``."""
+    """Connections that append ``events`` a request, in turn to ``streams``; if ``producers``, each
+    as an idempotent producer.
+    """
 
     name: str
     connections: int
     streams: int = STREAMS
     events: int = 1
+    producers: bool = False
     rate: float | None = None
 
     def steps(self, steps: int | None) -> int | None:
@@ -65,6 +69,7 @@ class HttpTarget:
             f"{where.prefix}/bench/{streams}/{stream_name(number)}" for number in range(streams)
         ]
         self._starts = [http.START] * streams
+        self._epochs = itertools.count()
         load.run(http.plan(where, http.create(where, self._paths)))
 
     def group(self, job: Job, steps: int | None) -> Group:
@@ -75,6 +80,7 @@ class HttpTarget:
             connections=job.connections,
             rate=job.rate,
             steps=job.steps(steps),
+            producer_epoch=next(self._epochs) if job.producers else None,
         )
 
     def events(self, job: Job, answers: int) -> int:

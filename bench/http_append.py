@@ -26,6 +26,7 @@ MANY: Final = Job("256 connections", connections=256)
 STREAMS_500: Final = Job("64 connections, 500 streams", connections=64, streams=500)
 STREAMS_2000: Final = Job("64 connections, 2,000 streams", connections=64, streams=2000)
 BATCHED: Final = Job("64 connections, 100 events a request", connections=64, events=100)
+PRODUCERS: Final = Job("64 connections, idempotent producers", connections=64, producers=True)
 STEADY: Final = Job("1,000 requests/s on 64 connections", connections=64, rate=1000.0)
 STEADY_FAST: Final = Job("10,000 requests/s on 64 connections", connections=64, rate=10_000.0)
 
@@ -36,6 +37,7 @@ _WHO: Final = {
     STREAMS_500: (TAILRACE, ELECTRIC, REDIS),
     STREAMS_2000: (TAILRACE, ELECTRIC, REDIS),
     BATCHED: (TAILRACE, NODE, ELECTRIC, REDIS, CEILING),
+    PRODUCERS: (TAILRACE, NODE, ELECTRIC),
     STEADY: (TAILRACE, NODE, ELECTRIC, REDIS, CEILING),
     STEADY_FAST: (TAILRACE, ELECTRIC, REDIS),
 }
@@ -67,7 +69,15 @@ BARS: Final = (
             (MANY, REDIS),
             (STREAMS_2000, ELECTRIC),
             (BATCHED, ELECTRIC),
+            (PRODUCERS, ELECTRIC),
         )
+    ),
+    Bar(
+        "producers / without",
+        (PRODUCERS.name, TAILRACE),
+        (SOME.name, TAILRACE),
+        1.0,
+        required=False,
     ),
     Bar("ceiling, 64 / tailrace", (SOME.name, CEILING), (SOME.name, TAILRACE), 1.0, required=False),
     Bar(

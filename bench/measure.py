@@ -96,15 +96,21 @@ class Case:
 
     ``job`` groups the cases that may be compared; ``run(directory, budget)`` measures once
     in an empty directory of its own and raises if what it wrote is not there afterwards.
+    ``rounds_max``: the case is measured in the first so many rounds only; None: in all.
     """
 
     job: str
     system: str
     run: Callable[[Path, Budget], Measurement]
+    rounds_max: int | None = None
 
     @property
     def name(self) -> str:
         return f"{self.job} | {self.system}"
+
+    def rounds_of(self, rounds: int) -> int:
+        """In how many of a run's rounds it is measured."""
+        return rounds if self.rounds_max is None else min(rounds, self.rounds_max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +163,7 @@ def run_rounds(
     measure: Callable[[Case], Measurement | None],
     progress: Callable[[str], None],
 ) -> list[Series]:
-    """Measure every case once per round; the series in the order of ``cases``.
+    """Measure every case once in each of its rounds; the series in the order of ``cases``.
 
     A case of which one measurement is None has no series.
     """
@@ -165,6 +171,8 @@ def run_rounds(
     for round_number in range(rounds):
         for index in rotation(len(cases), round_number):
             case = cases[index]
+            if round_number >= case.rounds_of(rounds):
+                continue
             progress(f"round {round_number + 1}/{rounds}: {case.name}")
             measurement = measure(case)
             if measurement is not None:
@@ -172,7 +180,7 @@ def run_rounds(
     return [
         Series(case.job, case.system, tuple(measurements))
         for case, measurements in zip(cases, taken, strict=True)
-        if len(measurements) == rounds
+        if len(measurements) == case.rounds_of(rounds)
     ]
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -81,13 +80,12 @@ class _Surface:
 class _Measurer:
     def __init__(self, environment: Running) -> None:
         self._environment = environment
-        self._numbers = itertools.count()
         corpus = make_corpus(_CORPUS_EVENTS, STREAMS, _QUERIES)
         self._queries = ["+".join(query.words) for query in corpus.queries]
         self._bodies = [
             self._array(batch.texts[:20]) for batch in corpus.batches if len(batch.texts) >= 20
         ]
-        self._readable: set[tuple[str, str]] = set()
+        self._tails: dict[tuple[str, str], Sequence[bytes]] = {}
 
     @staticmethod
     def _array(texts: list[str]) -> bytes:
@@ -112,17 +110,16 @@ class _Measurer:
         where = self._environment.server(name).base
         surface = self._surface(name, job)
         load = self._environment.load
-        read = surface.paths("read")
-        if (name, job) not in self._readable:
-            self._create(where, surface, read)
+        read, live = surface.paths("read"), surface.paths("live")
+        if (name, job) not in self._tails:
+            self._create(where, surface, [*read, *live])
             load.run(http.plan(where, http.fill(where, read, self._bodies)))
-            self._readable.add((name, job))
-        live = surface.paths(f"live-{next(self._numbers)}")
-        self._create(where, surface, live)
-        starts = [http.START] * len(live)
-        if surface.searched:
-            first = [b'{"type":"session.started"}']
-            load.run(http.plan(where, http.fill(where, live, first)))
+            if surface.searched:
+                load.run(http.plan(where, http.fill(where, live, [b'{"type":"session.started"}'])))
+            self._tails[name, job] = [http.START] * len(live)
+        follow = http.catch_up(where, live, b"", starts=self._tails[name, job])
+        ends = load.run(http.plan(where, follow)).groups[0].ends
+        starts = self._tails[name, job] = [end.encode("ascii") for end in ends]
         body, stamp_at = http.stamped_body(_EVENT_BYTES)
         steps = budget.steps
         groups = [
@@ -209,4 +206,5 @@ def run(arguments: argparse.Namespace, options: Options, place: Path) -> Report:
         verdicts=judge(BARS, found.series),
         notes=list(_NOTES),
         columns={**_COLUMNS, LOAD_CORES: "load's cores", MEMORY: COLUMNS[MEMORY]},
+        drawn=f"tail_{P99}",
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Final
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from bench.measure import Series
 from bench.report import Report
 from bench.systems import TAILRACE
 
@@ -18,6 +20,13 @@ _ROW_INCHES: Final = 0.3
 _MARGIN_INCHES: Final = 1.4
 
 
+def _values(report: Report, one: Series) -> list[float]:
+    """What the picture shows of each round; none if the rounds do not have it."""
+    if report.drawn is None:
+        return [rate / report.scale for rate in one.rates]
+    return [m.details[report.drawn] for m in one.rounds if report.drawn in m.details]
+
+
 def draw(report: Report, path: Path) -> None:
     """Write ``path``; its ending chooses the format. The whiskers are slowest and fastest round."""
     labels: list[str] = []
@@ -25,7 +34,12 @@ def draw(report: Report, path: Path) -> None:
     place = 0.0
     job = None
     headings: list[tuple[float, str]] = []
+    shown: list[list[float]] = []
     for one in report.series:
+        values = _values(report, one)
+        if not values:
+            continue
+        shown.append(values)
         if one.job != job:
             job = one.job
             place += 1.0
@@ -39,19 +53,19 @@ def draw(report: Report, path: Path) -> None:
     )
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    rates = [one.rate / report.scale for one in report.series]
-    below = [one.rate / report.scale - min(one.rates) / report.scale for one in report.series]
-    above = [max(one.rates) / report.scale - one.rate / report.scale for one in report.series]
-    colors = [_OURS if one.system.startswith(TAILRACE) else _THEIRS for one in report.series]
-    axes.barh(places, rates, color=colors, xerr=[below, above], ecolor="#555555", height=0.8)
+    medians = [statistics.median(values) for values in shown]
+    below = [median - min(values) for median, values in zip(medians, shown, strict=True)]
+    above = [max(values) - median for median, values in zip(medians, shown, strict=True)]
+    colors = [_OURS if label.startswith(TAILRACE) else _THEIRS for label in labels]
+    axes.barh(places, medians, color=colors, xerr=[below, above], ecolor="#555555", height=0.8)
     axes.set_xscale("log")
     axes.set_yticks(places, labels)
-    axes.invert_yaxis()
-    for at, rate, whisker in zip(places, rates, above, strict=True):
-        text = f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}"
+    axes.set_ylim(place, 0.0)  # downwards, and with room for the first heading
+    for at, median, whisker in zip(places, medians, above, strict=True):
+        text = f"{median:,.0f}" if median >= 100 else f"{median:.3g}"
         axes.annotate(
             text,
-            (rate + whisker, at),
+            (median + whisker, at),
             xytext=(6, 0),
             textcoords="offset points",
             va="center",
@@ -69,7 +83,8 @@ def draw(report: Report, path: Path) -> None:
             fontweight="bold",
         )
     axes.margins(x=0.2)
-    axes.set_xlabel(f"{report.rate_heading} (logarithmic)")
+    heading = report.rate_heading if report.drawn is None else report.columns[report.drawn]
+    axes.set_xlabel(f"{heading} (logarithmic)")
     found = report.conditions
     axes.set_title(
         f"{report.title}\n{found['cpu']}, {found['cores']} cores, {found['file_system']}, "

@@ -18,6 +18,7 @@ class Report:
     ``unit`` is what rates count ("events", "bytes"); ``scale`` divides rates in the table only
     and ``scaled_unit`` names the result ("GB/s"). ``baseline`` is the system that the column
     of ratios compares with, within a job. ``columns`` are details to show: name -> heading.
+    ``drawn`` is the one of them that a picture shows where the rate says little; None: the rate.
     """
 
     command: str
@@ -33,6 +34,7 @@ class Report:
     scaled_unit: str | None = None
     baseline: str | None = None
     columns: dict[str, str] = field(default_factory=dict)
+    drawn: str | None = None
 
     @property
     def rate_heading(self) -> str:

@@ -54,6 +54,7 @@ uint32_t tr_crc32c_portable(const uint8_t *data, uint64_t length, uint32_t crc)
 #define LANE 1024u
 
 static uint32_t shift_table[4][256];
+static int has_instruction;
 
 static uint32_t append_zeros(uint32_t crc, uint32_t count)
 {
@@ -62,8 +63,11 @@ static uint32_t append_zeros(uint32_t crc, uint32_t count)
     return crc;
 }
 
-__attribute__((constructor(200))) static void fill_shift_table(void)
+/* Before any thread can ask. */
+__attribute__((constructor(200))) static void prepare(void)
 {
+    __builtin_cpu_init();
+    has_instruction = __builtin_cpu_supports("sse4.2") != 0;
     fill_table();
     for (int byte = 0; byte < 4; byte++)
         for (uint32_t i = 0; i < 256; i++)
@@ -104,10 +108,8 @@ __attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(const uint8_t *da
 
 uint32_t tr_crc32c(const uint8_t *data, uint64_t length, uint32_t crc)
 {
-    static int supported = -1;
-    if (supported < 0)
-        supported = __builtin_cpu_supports("sse4.2") ? 1 : 0;
-    return supported ? crc32c_sse42(data, length, crc) : tr_crc32c_portable(data, length, crc);
+    return has_instruction ? crc32c_sse42(data, length, crc)
+                           : tr_crc32c_portable(data, length, crc);
 }
 
 #elif defined(__aarch64__) && defined(__ARM_FEATURE_CRC32)

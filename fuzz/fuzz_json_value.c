@@ -1,7 +1,6 @@
 /* Coverage-guided fuzzing of the recogniser of JSON records; what its inputs mean to the parser of
    bodies is fuzz_json_value.py's to say. Here it stays within its input and agrees with itself.
-   Without libFuzzer (-DSTANDALONE) the inputs come on standard input, each behind its length as
-   four bytes, the lowest first. */
+   Without libFuzzer see standalone.c. */
 
 #include <stdint.h>
 #include <stdio.h>
@@ -60,22 +59,3 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
                 "only a number begins with another value");
     return 0;
 }
-
-#ifdef STANDALONE
-int main(void)
-{
-    uint8_t size[4];
-    unsigned long inputs = 0;
-    while (fread(size, sizeof size, 1, stdin) == 1) {
-        size_t length = (size_t)size[0] | (size_t)size[1] << 8 | (size_t)size[2] << 16;
-        uint8_t *data = malloc(length ? length : 1);
-        require(data != NULL && size[3] == 0, "an input is not that large");
-        require(fread(data, 1, length, stdin) == length, "an input is as long as it says");
-        LLVMFuzzerTestOneInput(data, length);
-        free(data);
-        inputs++;
-    }
-    printf("%lu inputs\n", inputs);
-    return 0;
-}
-#endif

@@ -33,7 +33,13 @@ from tailrace.search.native_score import (
 )
 from tailrace.storage import OsStorage
 
-DOCUMENTS: Final = 5000  # enough for a bitmap container
+STREAMS: Final = 5
+DOCUMENTS: Final = 9000  # so many that those with "second" are a bitmap container
+SCOPES: Final = (
+    None,
+    (ScopeItem(1, 0, 900), ScopeItem(2, 50, 4000), ScopeItem(5)),
+    (ScopeItem(3), ScopeItem(5)),
+)
 _TABLE: Final = 64
 _HEADER: Final = 288
 _EDIT: Final = 5  # four bytes of place, one of value
@@ -50,7 +56,9 @@ def _base() -> bytes:
     with tempfile.TemporaryDirectory() as directory:
         index = SearchIndex.open(OsStorage(directory))
         documents = [
-            Document(1 + i % 5, i, i, json.dumps({"type": f"t{i % 3}", "text": _text(i)}).encode())
+            Document(
+                1 + i % STREAMS, i, i, json.dumps({"type": f"t{i % 3}", "text": _text(i)}).encode()
+            )
             for i in range(DOCUMENTS)
         ]
         index.add(documents, 1000)
@@ -76,12 +84,12 @@ def seal(raw: bytearray) -> None:
 def _use(part: NativePart) -> None:
     source = Source(part, None, part.documents, None)
     terms = [b"every", b"second", b"tenth", b"often", b"w3"]
-    for scope in (None, [ScopeItem(1, 0, 900), ScopeItem(2, 50, 4000), ScopeItem(5)]):
+    for scope in SCOPES:
         for types in ([], [b"t0", b"t2"]):
             query = Query(
                 terms,
                 [1.0] * len(terms),
-                None if scope is None else scope_columns(scope),
+                None if scope is None else scope_columns(list(scope)),
                 types,
                 50,
                 NO_TIME_FROM,

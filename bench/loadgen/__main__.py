@@ -96,6 +96,7 @@ def _append(arguments: argparse.Namespace) -> int:
         _bodies(arguments.events),
         connections=arguments.connections,
         rate=arguments.rate,
+        producer_epoch=arguments.producer_epoch,
     )
     result = _run(arguments, base, [group])
     status = _show_all(result, "events", arguments.events)
@@ -179,6 +180,12 @@ def _parser() -> argparse.ArgumentParser:
             one.add_argument("--events", type=int, default=1 if name == "append" else 10)
         if name == "append":
             one.add_argument("--check", action="store_true", help="count what is there afterwards")
+            one.add_argument(
+                "--producer-epoch",
+                type=int,
+                metavar="N",
+                help="be idempotent producers, in this epoch; a higher one in each run",
+            )
         if name == "fanout":
             one.add_argument("--long-poll", action="store_true")
     return parser

@@ -2,6 +2,7 @@
 #include "client.h"
 
 #include "histogram.h"
+#include "producer.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -170,13 +171,19 @@ ask(run *r, connection *c, int64_t intended_ns)
         uint64_t which = g->once ? c->target : c->number * 131ull + c->turn;
         body = slice(g->body_bytes, g->body_ends, (uint32_t)(which % g->bodies), &body_length);
     }
-    uint32_t need = head_length + body_length + g->tail_length + 2 * LG_TOKEN_BYTES_MAX + 16;
+    uint32_t need = head_length + body_length + g->tail_length + 2 * LG_TOKEN_BYTES_MAX
+                    + PRODUCER_BYTES_MAX + 16;
     if (need > c->out_room) {
         free(c->out);
         c->out_room = need;
         c->out = zeros(need, 1);
     }
     uint8_t *at = put(c->out, head, head_length);
+    if (g->producer_epoch >= 0) { /* before the empty line */
+        uint64_t sequence = lg_producer_sequence(g->targets, g->connections, c->turn);
+        at = lg_producer_fields(at - 2, c->number, (uint64_t)g->producer_epoch, sequence);
+        at = put(at, "\r\n", 2);
+    }
     if (g->kind != LG_REQUEST) {
         at = put(at, c->offset, c->offset_length);
         if (c->cursor_length > 0) {

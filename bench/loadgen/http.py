@@ -118,8 +118,11 @@ def append(
     rate: float | None = None,
     steps: int | None = None,
     stamp_at: int | None = None,
+    producer_epoch: int | None = None,
 ) -> Group:
-    """Appends without end: streams and bodies in turn."""
+    """Appends without end: streams and bodies in turn. A producer's repetition would be a 204,
+    which is no answer to expect (section 5.2.1): nothing is sent twice.
+    """
     length = _sized(bodies)
     return Group(
         name="append",
@@ -127,9 +130,11 @@ def append(
         connections=connections,
         heads=[head(where, b"POST", path, content_type=_JSON, length=length) for path in paths],
         bodies=bodies,
+        statuses=(200, 204) if producer_epoch is None else (200, 200),
         rate=rate,
         steps=steps,
         stamp_at=stamp_at,
+        producer_epoch=producer_epoch,
     )
 
 

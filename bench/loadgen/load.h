@@ -47,6 +47,7 @@ typedef struct {
     uint32_t stamp_at; /* where a body takes its number and time; UINT32_MAX: nowhere */
     const uint8_t *marker; /* looked for in answers; its first byte is nowhere else in it */
     uint32_t marker_length;
+    int64_t producer_epoch; /* each connection is a producer, in this epoch; -1: none is */
     uint32_t stamped; /* whether number and time come behind the marker */
     int32_t source;   /* the group whose stamps these subscribers wait for, or -1 */
     uint32_t once;    /* each target is asked for or followed once, with its own body */

@@ -120,6 +120,7 @@ def _fill(ffi: FFI, lib: Any, c: Any, group: Group, memory: _Memory) -> None:
     c.body_bytes, c.body_ends = memory.texts(group.bodies)
     c.stamp_at = _NOWHERE if group.stamp_at is None else group.stamp_at
     c.marker, c.marker_length = memory.text(group.marker), len(group.marker)
+    c.producer_epoch = -1 if group.producer_epoch is None else group.producer_epoch
     c.stamped, c.once = group.stamped, group.once
     c.source = -1 if group.source is None else group.source
     c.steps = group.steps or 0

@@ -36,7 +36,9 @@ class Group:
     number), not for ever. ``stamp_at``: where in every body a number (per target, from 0) and
     the intended time are written, :data:`STAMP` long. ``marker``: bytes that are counted in
     answers; ``stamped``: a stamp follows them, which must be one more than the last one of
-    this connection. ``source``: the group whose stamps these subscribers wait for.
+    this connection. ``producer_epoch``: each connection is an idempotent producer in this
+    epoch, new to all targets, and numbers its appends to each. ``source``: the group whose
+    stamps these subscribers wait for.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Group:
     wire: Wire = Wire.HTTP
     answers: int = 1
     stamp_at: int | None = None
+    producer_epoch: int | None = None
     marker: bytes = b""
     stamped: bool = False
     source: int | None = None

@@ -50,6 +50,25 @@ def test_each_case_is_measured_once_per_round_and_series_keep_the_order_of_cases
     assert sorted(calls) == sorted("abc" * 4)
 
 
+def test_a_case_may_have_fewer_rounds_than_the_others() -> None:
+    calls: list[str] = []
+
+    def measure(case: Case) -> Measurement | None:
+        calls.append(case.system)
+        return None if case.system == "c" else Measurement(1, 1.0, 0.0)
+
+    def unused(_: Path, __: Budget) -> Measurement:
+        raise AssertionError
+
+    cases = [
+        Case("job", name, unused, rounds) for name, rounds in zip("abc", (None, 2, 2), strict=True)
+    ]
+    result = run_rounds(cases, 5, measure, lambda _: None)
+    assert [(one.system, len(one.rounds)) for one in result] == [("a", 5), ("b", 2)]
+    assert sorted(calls) == sorted("aaaaabbcc")
+    assert [len(one.rounds) for one in run_rounds(cases, 1, measure, lambda _: None)] == [1, 1]
+
+
 def test_drive_stops_at_the_number_of_steps_and_goes_on_from_where_it_was() -> None:
     seen: list[int] = []
     assert drive(seen.append, Budget(60.0, 3)) == 3

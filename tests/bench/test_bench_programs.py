@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,10 @@ import pytest
 from bench import append
 from bench.__main__ import main
 from bench.bars import Bar
+from bench.conditions import conditions
+from bench.measure import Measurement, Series
+from bench.optional import Missing, load
+from bench.report import Report
 from bench.systems import MEMCPY, RAW, SQLITE, TAILRACE
 
 NEVER_S = "600"
@@ -124,6 +129,36 @@ def test_plot(tmp_path: Path, capsys: pytest.CaptureFixture[str], ending: str) -
     )
     start = picture.read_bytes()[:200]
     assert start.startswith(b"\x89PNG") if ending == "png" else b"<?xml" in start
+
+
+@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is None, reason="needs matplotlib")
+def test_a_plot_shows_the_number_that_counts(tmp_path: Path) -> None:
+    """Where every system reaches the rate that is asked for, the picture is of the latency."""
+    plot = load("plot")
+    assert not isinstance(plot, Missing)
+    rounds = [Measurement(50, 1.0, 0.1, details={"p99_ms": value}) for value in (7.5, 5.25, 9.0)]
+    series = [
+        Series("job", "one", tuple(rounds)),
+        Series("job", "no latency", (Measurement(50, 1.0, 0.1),)),
+    ]
+    report = Report(
+        command="c",
+        title="t",
+        unit="events",
+        conditions=conditions(tmp_path),
+        warnings=[],
+        settings={},
+        series=series,
+        verdicts=[],
+        notes=[],
+        columns={"p99_ms": "p99 ms"},
+        drawn="p99_ms",
+    )
+    picture = tmp_path / "picture.svg"
+    plot.draw(report, picture)
+    said = re.findall(r"<!-- (.*) -->", picture.read_text(encoding="utf-8"))
+    assert {"one", "7.5", "p99 ms (logarithmic)"} <= set(said)
+    assert not {"no latency", "50"} & set(said)
 
 
 def test_plot_without_matplotlib_says_what_to_install(

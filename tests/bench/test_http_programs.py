@@ -76,7 +76,7 @@ def find(report: dict[str, Any], job: str, system: str) -> dict[str, Any]:
 def test_http_append(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jobs = (
         *(http_append.ONE, http_append.SOME, http_append.MANY, http_append.BATCHED),
-        *(http_append.STREAMS_2000, http_append.STEADY),
+        *(http_append.STREAMS_2000, http_append.PRODUCERS, http_append.STEADY),
     )
     wanted = only(*((job.name, TAILRACE) for job in jobs), (http_append.SOME.name, CEILING))
     report = run(tmp_path, capsys, "http-append", "--steps", str(STEPS), *wanted)
@@ -86,7 +86,10 @@ def test_http_append(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         assert one["cpu_s"] > 0
         assert one["details"].keys() >= {"p50_ms", "p99_ms", "load_us", "server_mib"}
     titles = {bar["title"] for bar in report["bars"]}
-    assert titles == {"2,000 streams / 64", "100 events a request", "ceiling, 64 / tailrace"}
+    assert titles == {
+        *("2,000 streams / 64", "100 events a request"),
+        *("ceiling, 64 / tailrace", "producers / without"),
+    }
 
 
 @pytest.mark.parametrize("name", PEERS)
@@ -94,11 +97,14 @@ def test_peers_have_what_they_answered(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     peer(name)
-    wanted = only((http_append.SOME.name, name), (http_append.BATCHED.name, name))
+    jobs = (http_append.SOME, http_append.BATCHED, http_append.PRODUCERS)
+    wanted = only(*((job.name, name) for job in jobs))
     report = run(tmp_path, capsys, "http-append", "--steps", str(STEPS), *wanted)
     assert find(report, http_append.SOME.name, name)["units"] == 64
     if name != NODE_MEMORY:
         assert find(report, http_append.BATCHED.name, name)["units"] == 64 * 100
+    if name in (NODE, ELECTRIC):
+        assert find(report, http_append.PRODUCERS.name, name)["units"] == 64
 
 
 def test_http_append_to_a_server_given_by_url(

@@ -61,6 +61,42 @@ def test_every_connection_takes_streams_and_bodies_in_turn() -> None:
     )
 
 
+@pytest.mark.parametrize(("connections", "targets"), [(3, 6), (4, 6), (5, 3), (4, 4), (5, 7)])
+def test_a_producer_numbers_its_appends_to_each_stream(connections: int, targets: int) -> None:
+    """Section 5.2.1: from 0, without a gap, per stream, producer and epoch."""
+    seen: dict[tuple[str, str, str], list[int]] = {}
+    lock = threading.Lock()
+
+    def script(request: bytes) -> list[bytes]:
+        head = request.partition(b"\r\n\r\n")[0].decode("ascii").split("\r\n")
+        fields = dict(line.split(": ") for line in head[1:])
+        stream = head[0].split(" ")[1]
+        with lock:
+            key = (stream, fields["Producer-Id"], fields["Producer-Epoch"])
+            seen.setdefault(key, []).append(int(fields["Producer-Seq"]))
+        assert fields["Content-Length"] == "6"
+        return [answer()]
+
+    bodies = [b"[%04d]" % number for number in range(9)]
+    paths = [f"/s{number}" for number in range(targets)]
+    with scripted(script) as where:
+        group = http.append(
+            where, paths, bodies, connections=connections, steps=90, producer_epoch=5
+        )
+        run(where, group).check()
+    assert sum(len(numbers) for numbers in seen.values()) == 90
+    assert all(numbers == list(range(len(numbers))) for numbers in seen.values())
+    assert {epoch for _, _, epoch in seen} == {"5"}
+    assert len({producer for _, producer, _ in seen}) == connections
+
+
+def test_a_repetition_that_nobody_sent_fails_the_run() -> None:
+    with scripted(lambda _: [answer(status=b"204 No Content")]) as where:
+        group = http.append(where, ["/s"], [b"[1]"], connections=1, steps=1, producer_epoch=0)
+        with pytest.raises(LoadError, match="unexpected status"):
+            run(where, group).check()
+
+
 def test_once_asks_for_every_target_once_with_its_own_body() -> None:
     seen: list[bytes] = []
 

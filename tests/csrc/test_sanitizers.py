@@ -5,9 +5,8 @@ TAILRACE_STRESS_S makes the stress last longer.
 
 from __future__ import annotations
 
-import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,10 +15,11 @@ import pytest
 from fuzz import fuzz_json_value, http_requests
 from tests.csrc import programs
 
-SECONDS: Final = float(os.environ.get("TAILRACE_STRESS_S", "3"))
 CLIENTS: Final = 80
-DRAWN: Final = 3000
 BUILDS: Final = 20_000
+DRAWN: Final = int(1000 * programs.SECONDS)
+DRAWN_FOR_THREADS: Final = DRAWN // 8
+THREADS: Final = 3
 REACTOR: Final = (
     "tests/csrc/reactor_stress.c",
     "tests/csrc/stress_clients.c",
@@ -36,8 +36,23 @@ BUILDER: Final = (
     "csrc/batch_scan.c",
     "csrc/checksum.c",
 )
-PARSER: Final = ("fuzz/fuzz_http_request.c", "csrc/front/http_request.c")
-RECOGNISER: Final = ("fuzz/fuzz_json_value.c", "csrc/front/json_value.c")
+FANOUT: Final = (
+    "tests/csrc/fanout_stress.c",
+    "tests/csrc/fanout_clients.c",
+    "tests/csrc/stress_clients.c",
+    "csrc/front/fanout.c",
+)
+PARSER: Final = ("fuzz/fuzz_http_request.c", "fuzz/standalone.c", "csrc/front/http_request.c")
+LOG: Final = (
+    "fuzz/fuzz_log.c",
+    "fuzz/made_log.c",
+    "fuzz/standalone.c",
+    "csrc/gather.c",
+    "csrc/batch_scan.c",
+    "csrc/checksum.c",
+    "csrc/map.c",
+)
+RECOGNISER: Final = ("fuzz/fuzz_json_value.c", "fuzz/standalone.c", "csrc/front/json_value.c")
 
 RACE: Final = """
 #include <pthread.h>
@@ -82,18 +97,49 @@ def test_a_sanitizer_objects(sanitizer: tuple[str, ...], source: str, tmp_path: 
         programs.run(program)
 
 
-@pytest.mark.parametrize("sanitizer", [programs.THREADS, programs.MEMORY], ids=["tsan", "asan"])
+def counts_of(said: str) -> dict[str, int]:
+    """What a stress program says it did: a name and a number on each line."""
+    return {name: int(number) for name, number in (line.split() for line in said.splitlines())}
+
+
+def new_seed() -> int:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")
+    return seed
+
+
+def framed(inputs: Sequence[bytes]) -> bytes:
+    """As standalone.c reads them."""
+    return b"".join(len(data).to_bytes(4, "little") + data for data in inputs)
+
+
+BOTH: Final = pytest.mark.parametrize(
+    "sanitizer", [programs.THREADS, programs.MEMORY], ids=["tsan", "asan"]
+)
+
+
+@BOTH
 def test_no_answer_reaches_another_client(sanitizer: tuple[str, ...], tmp_path: Path) -> None:
     """Issue 4: random disconnects, partial sends, reuse, stale handles, hand-overs."""
     program = programs.build(tmp_path / "stress", REACTOR, sanitizer)
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    said = programs.run(program, str(SECONDS), str(CLIENTS), str(seed))
-    counts = {name: int(number) for name, number in (line.split() for line in said.splitlines())}
+    seed = new_seed()
+    counts = counts_of(programs.run(program, str(programs.SECONDS), str(CLIENTS), str(seed)))
     # It did what it is for.
     assert counts["connections"] > CLIENTS
     assert counts["answers"] > CLIENTS
     for what in ("left", "handed", "adopted", "stale", "unsent", "offered", "rows"):
+        assert counts[what] > 0, what
+
+
+@BOTH
+def test_fan_out_gives_every_socket_its_own_bytes_in_order(
+    sanitizer: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Issue 4: subscribers that stall, take a part, leave, are cut off and replaced."""
+    program = programs.build(tmp_path / "fanout", FANOUT, sanitizer)
+    counts = counts_of(programs.run(program, str(programs.SECONDS), str(CLIENTS), str(new_seed())))
+    assert counts["received"] > 1_000_000
+    for what in ("messages", "shorts", "left", "replaced", "caught_up", "ended"):
         assert counts[what] > 0, what
 
 
@@ -109,19 +155,33 @@ def test_a_parser_stays_within_its_input(
     tmp_path: Path,
 ) -> None:
     """Each part of each input in memory of its own, so that reading one byte on is seen."""
-    program = programs.build(tmp_path / "parser", sources, (*programs.MEMORY, "-DSTANDALONE"))
+    program = programs.build(tmp_path / "parser", sources, programs.MEMORY)
     dice = random.Random(4)
     inputs = [make(dice)[:bytes_max] for _ in range(DRAWN)]
-    framed = b"".join(len(data).to_bytes(4, "little") + data for data in inputs)
-    assert programs.run(program, given=framed) == f"{DRAWN} inputs\n"
+    assert programs.run(program, given=framed(inputs)) == f"{DRAWN} inputs\n"
 
 
 def test_batches_are_made_of_columns_that_fit_together_and_of_no_others(tmp_path: Path) -> None:
     program = programs.build(tmp_path / "builder", BUILDER, programs.MEMORY)
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    said = programs.run(program, given=b"%d %d" % (BUILDS, seed))
-    counts = {name: int(number) for name, number in (line.split() for line in said.splitlines())}
+    counts = counts_of(programs.run(program, given=b"%d %d" % (BUILDS, new_seed())))
     assert sum(counts.values()) == BUILDS
     for what in ("built", "counts", "lengths", "comma", "room"):
         assert counts[what] > BUILDS // 200, what
+
+
+def log_inputs(count: int) -> list[bytes]:
+    """As fuzz_log.c has them: a log's seed, a byte of choices, edits of five bytes each."""
+    dice = random.Random(new_seed())
+    return [dice.randbytes(9 + 5 * dice.choice((0, 0, 1, 2, 5))) for _ in range(count)]
+
+
+def test_what_reads_the_log_stays_within_it(tmp_path: Path) -> None:
+    """Issue 4: valid logs come back as they were written; damaged ones are not read beyond."""
+    program = programs.build(tmp_path / "log", LOG, programs.MEMORY)
+    assert programs.run(program, given=framed(log_inputs(DRAWN))) == f"{DRAWN} inputs\n"
+
+
+def test_threads_read_logs_at_the_same_time(tmp_path: Path) -> None:
+    program = programs.build(tmp_path / "log", LOG, programs.THREADS)
+    given = framed(log_inputs(DRAWN_FOR_THREADS))
+    assert programs.run(program, str(THREADS), given=given) == f"{DRAWN_FOR_THREADS} inputs\n"

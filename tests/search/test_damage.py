@@ -11,9 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz import fuzz_search_part
+from tailrace.search.collector import scope_columns
 from tailrace.search.document import Document
 from tailrace.search.index import ScopeItem, SearchIndex
-from tailrace.search.native_score import InvalidPart, NativeMemory, NativePart
+from tailrace.search.native_score import (
+    NO_TIME_FROM,
+    NO_TIME_UNTIL,
+    DamagedPart,
+    InvalidPart,
+    NativeMemory,
+    NativePart,
+    Query,
+    Scratch,
+    Source,
+    encode_bitmap,
+    search,
+)
 from tailrace.storage import OsStorage, Storage
 from tests.engine.faulty_storage import DROPPED, KEPT, Crash, Fault, FaultyStorage
 from tests.search.reference import ReferenceIndex, assert_same, event
@@ -255,6 +268,24 @@ def test_memory_that_runs_out_loses_nothing(
 
 
 # ---- bytes that no writer would write, with every checksum right
+
+
+def test_a_bitmap_that_holds_more_than_it_says_is_damage() -> None:
+    """A document's rank is its place among the frequencies: those before the scope count, too."""
+    base, streams = fuzz_search_part.BASE, fuzz_search_part.STREAMS
+    each = fuzz_search_part.DOCUMENTS // streams
+    bits = encode_bitmap([i for i in range(each * streams) if (i % each * streams + i // each) % 2])
+    assert len(bits) == 16 + 8192
+    start = base.index(bits) + 16
+    before_scope = each * (streams - 1) // 8
+    raw = bytearray(base)
+    raw[start : start + before_scope] = b"\xff" * before_scope
+    fuzz_search_part.seal(raw)
+    part = NativePart(bytes(raw))
+    scope = scope_columns([ScopeItem(streams)])
+    query = Query([b"second"], [1.0], scope, [], 50, NO_TIME_FROM, NO_TIME_UNTIL, False, 1.2, 0.75)
+    with pytest.raises(DamagedPart):
+        search([Source(part, None, part.documents, None)], query, Scratch())
 
 
 def test_the_part_the_fuzzer_starts_from_is_valid() -> None:
