@@ -25,9 +25,11 @@ from fuzz.engine_driver import run
 from fuzz.fuzz_http_request import limits, parse
 from fuzz.http_requests import make
 from tailrace.operation import Operation
+from tailrace.rows import Rows
+from tailrace.ticket import RowsTaken
 from tailrace_server._reactor import lib
 from tailrace_server.context import Plan
-from tailrace_server.engine_bridge import GroupContext
+from tailrace_server.engine_bridge import GroupContext, RowsContext
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.fast.parser import Message, RequestParser
 from tailrace_server.fast.reactor import HEAD_BYTES_MAX
@@ -59,6 +61,8 @@ def shown(request: Request) -> bytes:
 class Echo:
     """Answers each request with what it got: most at once, some by way of a task."""
 
+    generation = 0
+
     def __init__(self) -> None:
         self._grant = Grant(ALL_RIGHTS, ("*",))
 
@@ -84,6 +88,9 @@ class Echo:
 
     def plan(self, known: Known, body: bytes) -> Plan | Response | None:
         return known.step(body)
+
+    def stage_rows(self, rows: Rows, context: RowsContext) -> RowsTaken:
+        raise AssertionError("nothing is in a lane")
 
     def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:
         raise AssertionError("nothing was planned")

@@ -19,9 +19,9 @@ static uint64_t record_length(const struct tr_head_lane *lane, const struct tr_r
     return (uint64_t)row->body_length + 1;
 }
 
-void tr_collect(struct tr_heads *heads, const uint8_t *arena, struct tr_row *rows, uint32_t count,
-                uint32_t take, uint32_t nesting_max, const struct tr_columns *columns,
-                struct tr_collected *out)
+static void collect(struct tr_heads *heads, const uint8_t *arena, struct tr_row *rows,
+                    uint32_t count, uint32_t take, uint32_t nesting_max,
+                    const struct tr_columns *columns, struct tr_collected *out)
 {
     *out = (struct tr_collected){0};
     for (uint32_t i = 0; i < count; i++) {
@@ -88,6 +88,6 @@ void tr_turn(struct tr_reactor *reactor, uint64_t room, struct tr_heads *heads, 
 {
     tr_reactor_poll(reactor, room, turn->arena, turn->arena_capacity, turn->rows,
                     turn->rows_capacity, turn->fields, turn->fields_capacity, &turn->polled);
-    tr_collect(heads, turn->arena, turn->rows, turn->polled.rows, take, nesting_max,
-               &turn->columns, &turn->collected);
+    collect(heads, turn->arena, turn->rows, turn->polled.rows, take, nesting_max,
+            &turn->columns, &turn->collected);
 }

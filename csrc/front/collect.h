@@ -35,11 +35,6 @@ struct tr_collected {
     uint64_t bodies; /* bytes of the bodies that were taken: the payload without commas */
 };
 
-/* take 0: every row is left, and told its number. nesting_max: of JSON, for tr_json_is_value. */
-void tr_collect(struct tr_heads *heads, const uint8_t *arena, struct tr_row *rows, uint32_t count,
-                uint32_t take, uint32_t nesting_max, const struct tr_columns *columns,
-                struct tr_collected *out);
-
 /* Where a turn puts what it finds, and how much that is. */
 struct tr_turn {
     uint8_t *arena;
@@ -53,7 +48,8 @@ struct tr_turn {
     struct tr_collected collected;
 };
 
-/* tr_reactor_poll and tr_collect in one call. */
+/* Polls and makes columns, in one call. take 0: every row is left, and told its head's number.
+   nesting_max: of JSON, for tr_json_is_value. */
 void tr_turn(struct tr_reactor *reactor, uint64_t room, struct tr_heads *heads, uint32_t take,
              uint32_t nesting_max, struct tr_turn *turn);
 

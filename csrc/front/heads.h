@@ -6,7 +6,7 @@
 
    A key is a head without the digits of its Content-Length, which the body tells. Its number is
    the caller's, who keeps what the head means under it; what a head's body must be like to be
-   taken by tr_collect stands here. Equal bytes are compared in full, and hashed with a seed that
+   taken by tr_turn stands here. Equal bytes are compared in full, and hashed with a seed that
    nobody outside knows (SipHash), so that no client can make others' heads slow to find.
 
    For one thread. Memory: heads_max keys of at most key_max bytes, and 64 bytes for each. */

@@ -7,7 +7,7 @@
 /* The sockets of many HTTP/1.1 connections in one epoll set.
 
    tr_reactor_poll reads whatever has come and gives the plain requests (http_request.h) as
-   rows, of which tr_collect (collect.h) can make columns; tr_reactor_answer sends many answers,
+   rows, of which tr_turn (collect.h) can make columns; tr_reactor_answer sends many answers,
    tr_reactor_answer_rows those that have one form. A connection has one request out at a time, so
    answers go out in order; what a client sends meanwhile waits in the kernel, or, if it came
    in the same read, here. Everything that is not plain is offered for hand-over: its
@@ -57,7 +57,7 @@ struct tr_row {
     uint32_t field_count;
     uint32_t length_value; /* the digits of Content-Length; no length if it was not sent */
     uint32_t length_value_length;
-    uint32_t number; /* of the head, and whether it is in a lane; 0 unless tr_collect says more */
+    uint32_t number; /* of the head, and whether it is in a lane; 0 unless tr_turn says more */
     uint32_t taken;
 };
 

@@ -117,7 +117,8 @@ int is_record(uint64_t id, uint32_t number)
 int record_head_make(uint32_t lane, const char *digits, char *out, size_t capacity)
 {
     return snprintf(out, capacity,
-                    "POST /lane/%u HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\n\r\n", lane, digits);
+                    "POST /lane/%u HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\n\r\n", lane,
+                    digits);
 }
 
 /* Some have a space before them, which makes them nothing for a lane. */
@@ -200,7 +201,8 @@ int request_read(const uint8_t *path, size_t path_length, const uint8_t *body, s
         return 0;
     memcpy(text, path, path_length);
     text[path_length] = 0;
-    if (!path_read(text, id, number) || is_record(*id, *number) || body_length(*id, *number) != length)
+    if (!path_read(text, id, number) || is_record(*id, *number) ||
+        body_length(*id, *number) != length)
         return 0;
     fill(wanted, length, mix(*id, *number, 3));
     return length == 0 || memcmp(wanted, body, length) == 0;
