@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Final
 
@@ -39,11 +40,13 @@ class Job:
     name: str
     connections: int
     rate: float | None = None
+    streams: int = STREAMS
 
 
 ONE: Final = Job("1 connection", 1)
 SOME: Final = Job("64 connections", 64)
 MANY: Final = Job("256 connections", 256)
+APART: Final = Job("64 connections, 5,000 streams", 64, streams=5000)
 STEADY: Final = Job("2,000 reads/s on 64 connections", 64, 2000.0)
 
 _ALL: Final = (TAILRACE, NODE, NODE_MEMORY, ELECTRIC, REDIS, CEILING)
@@ -51,14 +54,22 @@ _WHO: Final = {
     ONE: _ALL,
     SOME: (TAILRACE, HYPERCORN, *_ALL[1:]),
     MANY: _ALL,
+    APART: (TAILRACE, NODE_MEMORY, ELECTRIC, REDIS, CEILING),
     STEADY: _ALL,
 }
 
 BARS: Final = (
     Bar("64 connections / Node in memory", (SOME.name, TAILRACE), (SOME.name, NODE_MEMORY), 1.5),
+    Bar(
+        f"{APART.name} / Node in memory",
+        (APART.name, TAILRACE),
+        (APART.name, NODE_MEMORY),
+        1.0,
+        required=False,
+    ),
     *(
         Bar(f"{job.name} / {peer}", (job.name, TAILRACE), (job.name, peer), 1.0, required=False)
-        for job in (SOME, MANY)
+        for job in (SOME, MANY, APART)
         for peer in (ELECTRIC, REDIS)
     ),
     Bar("ceiling, 64 / tailrace", (SOME.name, CEILING), (SOME.name, TAILRACE), 1.0, required=False),
@@ -67,6 +78,8 @@ BARS: Final = (
 _NOTES: Final = (
     f"A read asks for a stream of {EVENTS} events from its start (offset=-1) and gets all of it;",
     f"{STREAMS} streams in turn. Every answer's events are counted. Redis: XRANGE key - +.",
+    "tailrace gives the answer to a read again while its stream is unchanged, which these are;",
+    f"'{APART.name}' asks for {APART.streams:,} streams in turn, more than it keeps answers of.",
     "CPU is the server's, all threads; the load's CPU is the load generator's, which runs on the",
     f"same cores. '{CEILING}' is a server in C that answers with as many bytes, without looking.",
 )
@@ -77,15 +90,16 @@ def _array(events: list[bytes]) -> bytes:
 
 
 class _Readable:
-    """A system that holds :data:`STREAMS` small streams."""
+    """A system that holds so many small streams."""
 
-    def __init__(self, environment: Running, name: str) -> None:
+    def __init__(self, environment: Running, name: str, streams: int) -> None:
         self._name = name
         self._base = environment.server(name).base
         self._paths = [
-            f"{self._base.prefix}/bench/small/{stream_name(number)}" for number in range(STREAMS)
+            f"{self._base.prefix}/bench/{streams}/{stream_name(number)}"
+            for number in range(streams)
         ]
-        bodies = small_batches(EVENTS)[:STREAMS]
+        bodies = list(islice(cycle(small_batches(EVENTS)), streams))
         if name == REDIS:
             filling = [
                 b"".join(
@@ -136,13 +150,14 @@ class _Readable:
 class _Measurer:
     def __init__(self, environment: Running) -> None:
         self._environment = environment
-        self._readable: dict[str, _Readable] = {}
+        self._readable: dict[tuple[str, int], _Readable] = {}
 
     def measure(self, _: Path, budget: Budget, name: str, job: Job) -> Measurement:
-        if name not in self._readable:
-            self._readable[name] = _Readable(self._environment, name)
+        place = name, job.streams
+        if place not in self._readable:
+            self._readable[place] = _Readable(self._environment, *place)
         server = self._environment.server(name)
-        group = self._readable[name].group(job, budget.steps)
+        group = self._readable[place].group(job, budget.steps)
         result = carry_out(self._environment, server, [group], budget, budget.warm_up().seconds)
         (done,) = result.groups
         if list(done.found) != [count * EVENTS for count in done.acknowledged]:

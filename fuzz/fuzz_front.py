@@ -24,11 +24,11 @@ import trio
 from fuzz.engine_driver import run
 from fuzz.fuzz_http_request import limits, parse
 from fuzz.http_requests import make
-from tailrace.operation import Operation
+from tailrace.operation import Operation, StreamKey
 from tailrace.rows import Rows
 from tailrace.ticket import RowsTaken
 from tailrace_server._reactor import lib
-from tailrace_server.context import Plan
+from tailrace_server.context import Lasting, Plan
 from tailrace_server.engine_bridge import GroupContext, RowsContext
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.fast.parser import Message, RequestParser
@@ -45,6 +45,7 @@ REACTOR_LIMITS: Final = limits(
     min(HEAD_BYTES_MAX, LIMITS.head_bytes_max), LIMITS.body_bytes_max, lib.TR_HTTP_FIELDS_MAX
 )
 PATIENCE_S: Final = 20.0
+STREAM: Final = StreamKey("bucket", "any")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -66,6 +67,10 @@ class Echo:
     def __init__(self) -> None:
         self._grant = Grant(ALL_RIGHTS, ("*",))
 
+    @property
+    def generation(self) -> int:
+        return 0
+
     async def handle(self, request: Request) -> Response:
         return Response(200, (), (shown(request),))
 
@@ -79,21 +84,30 @@ class Echo:
         if len(request.headers) % 5 == 4:
             return None
 
-        def step(body: bytes) -> Response | None:
+        def step(body: bytes) -> Response | Lasting | None:
             if len(body) % 7 == 6:
                 return None
-            return Response(200, (), (shown(dataclasses.replace(request, body=body)),))
+            answer = Response(200, (), (shown(dataclasses.replace(request, body=body)),))
+            return answer if body else Lasting(answer, STREAM, self)
 
         return Known(request, "echo", self._grant, step)
 
-    def plan(self, known: Known, body: bytes) -> Plan | Response | None:
+    def plan(self, known: Known, body: bytes) -> Plan | Response | Lasting | None:
         return known.step(body)
 
     def stage_rows(self, rows: Rows, context: RowsContext) -> RowsTaken:
         raise AssertionError("nothing is in a lane")
 
+    def version(self, key: StreamKey) -> object:
+        """Never another one: what this double showed of a head it shows again."""
+        assert key is STREAM
+        return self
+
     def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:
         raise AssertionError("nothing was planned")
+
+    def stage_rows(self, rows: Rows, context: RowsContext) -> RowsTaken:
+        raise AssertionError("no head belongs to a lane")
 
     def fault(self, known: Known, error: Exception) -> Response:
         raise AssertionError("nothing was staged") from error

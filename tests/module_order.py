@@ -182,6 +182,7 @@ tailrace_server.fast.reactor
 tailrace_server.fast.append_answer
 tailrace_server.fast.row_answer
 tailrace_server.fast.answers
+tailrace_server.fast.kept
 tailrace_server.fast.rows
 tailrace_server.fast.tick
 tailrace_server.fast.connection

@@ -12,7 +12,7 @@ from tailrace.commit import Committer
 from tailrace.errors import TailraceError
 from tailrace.expiry import Expiry
 from tailrace.indexer import Indexer
-from tailrace.operation import Create, Operation
+from tailrace.operation import Create, Operation, StreamKey
 from tailrace.options import Options
 from tailrace.plain_rows import PlainRows
 from tailrace.plan import Partial
@@ -24,6 +24,7 @@ from tailrace.snapshot_files import SnapshotFiles
 from tailrace.sorted_names import SortedNames
 from tailrace.staged import Publish
 from tailrace.storage import Storage
+from tailrace.stream import expires_at_ms
 from tailrace.ticket import Group
 from tailrace.upkeep import Upkeep
 from tailrace.waiters import Waiters
@@ -124,6 +125,13 @@ class Core:
             return None
         result = self.reader.read(source, fork.ordinal, None, 1, 1)
         return Partial(source.config.stream_id, fork.ordinal, bytes(result.payload))
+
+    def version(self, key: StreamKey) -> object | None:
+        """See :meth:`tailrace.Store.version`: a state is a value, and each change makes one."""
+        state = self.durable.find(key)
+        if state is None or state.deleted or expires_at_ms(state) is not None:
+            return None
+        return state
 
     def counters(self) -> dict[str, int]:
         """Numbers for monitoring, since this store was opened."""

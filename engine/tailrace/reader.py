@@ -269,8 +269,7 @@ class Reader:
         return found is not None and found[0] + 1 >= newest
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(NamedTuple):
     records: int
     bytes: int
     full_at: int | None

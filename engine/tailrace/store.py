@@ -341,6 +341,15 @@ class Store:
         """A stream's metadata; does not renew its TTL. Rejected if there is no such stream."""
         return head_of(self._state(key))
 
+    def version(self, key: Key) -> object | None:
+        """What is durable of a stream, as a token to be compared with ``is``.
+
+        While it is the same, so is what :meth:`head` tells, and what reads gave that were begun
+        after it was asked for. Renews nothing. None where nothing lasts: there is no such
+        stream, it ends with time alone (TTL, expiry), or the store is closed.
+        """
+        return None if self._closed else self._core.version(StreamKey(*key))
+
     def read(
         self,
         key: Key,

@@ -79,7 +79,18 @@ class Plan(NamedTuple):
     plain: bool
 
 
-Step = Callable[[bytes], Plan | Response | None]
+class Lasting(NamedTuple):
+    """A response that equal heads without a body get, as long as the stream stays as it is.
+
+    That is as long as ``key`` has this ``version``, see :meth:`tailrace.Store.version`.
+    """
+
+    response: Response
+    key: StreamKey
+    version: object
+
+
+Step = Callable[[bytes], Plan | Response | Lasting | None]
 """What is to be done for a request with this body, decided without waiting for anything.
 
 None: that cannot be told without waiting; the route's handler can. Raises as the handler does.
@@ -107,7 +118,7 @@ class LaneStep:
     step: Step
     lane: Lane
 
-    def __call__(self, body: bytes) -> Plan | Response | None:
+    def __call__(self, body: bytes) -> Plan | Response | Lasting | None:
         return self.step(body)
 
 
@@ -123,6 +134,33 @@ def staged(prepare: Callable[[Context, Call], Callable[[bytes], Plan]]) -> Handl
         return plan.answer(await context.bridge.perform(plan.operation))
 
     return handler
+
+
+class LastingStep:
+    """What ``look`` gives, which follows from the request's head and the stream ``key`` alone.
+
+    It is said to last from the second time on: most that is asked is asked only once.
+    """
+
+    __slots__ = ("_again", "_key", "_look", "_version")
+
+    def __init__(
+        self, context: Context, key: StreamKey, look: Callable[[], Response | None]
+    ) -> None:
+        self._version = context.store.version
+        self._key = key
+        self._look = look
+        self._again = False
+
+    def __call__(self, _body: bytes) -> Response | Lasting | None:
+        if not self._again:
+            self._again = True
+            return self._look()
+        version = self._version(self._key)
+        response = self._look()
+        if response is None or version is None:
+            return response
+        return Lasting(response, self._key, version)
 
 
 def session_key(session: str) -> StreamKey:

@@ -9,16 +9,16 @@ in the JSON form that the service's own errors have.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import structlog
 
-from tailrace.operation import Operation
+from tailrace.operation import Operation, StreamKey
 from tailrace.rows import Rows
 from tailrace.ticket import RowsTaken
-from tailrace_server.context import Plan
+from tailrace_server.context import Lasting, Plan
 from tailrace_server.engine_bridge import GroupContext, RowsContext
 from tailrace_server.live import LiveResponse
 from tailrace_server.protocol import errors, headers
@@ -88,8 +88,13 @@ class InSteps(Handler, Protocol):
         """
         ...
 
-    def plan(self, known: Known, body: bytes) -> Plan | Response | None:
+    def plan(self, known: Known, body: bytes) -> Plan | Response | Lasting | None:
         """What to stage or to answer; None leaves it to :meth:`handle`."""
+        ...
+
+    @property
+    def version(self) -> Callable[[StreamKey], object | None]:
+        """Tells whether what is ``Lasting`` still holds; see :meth:`tailrace.Store.version`."""
         ...
 
     def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:

@@ -19,6 +19,7 @@ class FrontCounters:
     requests: handed to the service.
     refusals: by status, answers without that: by the front, or by the service to a head.
     body_bytes: request bodies, whole or streamed, that reached a handler.
+    answers_kept: requests that got an answer made before, to an equal request.
     """
 
     connections: int = 0
@@ -26,6 +27,7 @@ class FrontCounters:
     refused: int = 0
     requests: int = 0
     body_bytes: int = 0
+    answers_kept: int = 0
     refusals: collections.Counter[int] = field(default_factory=collections.Counter)
 
 
@@ -54,6 +56,7 @@ class FrontSamples(Collector):
             ("connections_refused", "Connections refused at capacity", counters.refused),
             ("requests", "Requests handed to the service", counters.requests),
             ("body_bytes", "Bytes of request bodies that reached a handler", counters.body_bytes),
+            ("answers_kept", "Requests answered with what was kept", counters.answers_kept),
         ):
             yield CounterMetricFamily(name + what, meaning, value=value)
         refusals = CounterMetricFamily(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final, NamedTuple
 
 from tailrace_server import operations
@@ -142,14 +143,16 @@ class Router:
         by_path: dict[str, dict[str, Route]] = {}
         for route in routes:
             by_path.setdefault(route.path, {})[route.method] = route
-        self._paths: dict[str, list[_Path]] = {}
+        self._paths: dict[tuple[str, ...], list[_Path]] = {}
         for path, methods in by_path.items():
             if "GET" in methods:
                 methods.setdefault("HEAD", methods["GET"])
             allow = ", ".join(sorted({*methods, "OPTIONS"}))
             entry = _Path(path_segments(path), methods, allow)
-            # Every route's first segment is fixed, which leaves few to compare.
-            self._paths.setdefault(entry.segments[0], []).append(entry)
+            # By the segments that are fixed at its start, which leaves few to compare.
+            fixed = tuple(takewhile(lambda segment: not segment.startswith("{"), entry.segments))
+            self._paths.setdefault(fixed, []).append(entry)
+        self._fixed_max = max(map(len, self._paths))
         # Clients ask for the same few paths again and again: those are decoded once.
         self._known: dict[str, tuple[_Path, dict[str, str]]] = {}
 
@@ -180,10 +183,11 @@ class Router:
 
     def _find(self, path: str) -> tuple[_Path, dict[str, str]]:
         segments = path_segments(path)
-        for entry in self._paths.get(segments[0], ()):
-            params = _compare(entry.segments, segments)
-            if params is not None:
-                return entry, params
+        for fixed in range(min(len(segments), self._fixed_max), 0, -1):
+            for entry in self._paths.get(segments[:fixed], ()):
+                params = _compare(entry.segments, segments)
+                if params is not None:
+                    return entry, params
         raise RequestError(404, errors.NOT_FOUND, f"there is nothing at {path[:200]!r}")
 
 

@@ -29,6 +29,7 @@ from tailrace_server.context import (
     Context,
     Lane,
     LaneStep,
+    Lasting,
     Plan,
     Step,
     WholeBody,
@@ -52,12 +53,12 @@ __all__ = ["LiveResponse", "Service", "ServiceConfig"]
 _log = structlog.get_logger("tailrace.service")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Known:
     """A request's head, routed, authorized and understood.
 
     What it says holds for every request with an equal head, as long as
-    :attr:`Service.generation` stays what it is.
+    :attr:`Service.generation` stays what it is. Compared by identity.
     """
 
     request: Request
@@ -95,6 +96,8 @@ class Service:
             base_url=config.base_url,
         )
         self.context = Context(bridge, config, keys, hub, metrics, subscriptions, encoded)
+        self.version = store.version
+        """Whether what is :class:`Lasting` still holds."""
         self._router = Router(routes)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -213,7 +216,7 @@ class Service:
         self.context.metrics.answered(route, answer.status)
         return answer
 
-    def plan(self, known: Known, body: bytes) -> Plan | Response | None:
+    def plan(self, known: Known, body: bytes) -> Plan | Response | Lasting | None:
         """What :meth:`handle` would do; None if only it can tell. Responses are not counted."""
         if len(body) > self.context.config.body_bytes_max:
             return None

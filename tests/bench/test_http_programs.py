@@ -28,6 +28,7 @@ from bench.run import Options, run_forgiving
 from bench.servers import NotStarted, Starter
 from bench.shapes import LostData
 from bench.systems import CEILING, ELECTRIC, NODE, NODE_MEMORY, REDIS, SENDFILE, TAILRACE
+from tailrace_server.fast import kept
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 20
@@ -127,6 +128,10 @@ def test_http_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = only((http_read.SOME.name, TAILRACE), (http_read.SOME.name, CEILING))
     report = run(tmp_path, capsys, "http-read", "--steps", str(STEPS), *wanted)
     assert find(report, http_read.SOME.name, TAILRACE)["units"] == 64
+
+
+def test_http_read_asks_for_more_streams_than_answers_are_kept() -> None:
+    assert http_read.APART.streams > kept.ANSWERS_MAX
 
 
 def test_http_catch_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

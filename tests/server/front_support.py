@@ -13,7 +13,7 @@ from urllib.parse import parse_qs
 
 import trio
 
-from tailrace.operation import Operation
+from tailrace.operation import Operation, StreamKey
 from tailrace.rows import Rows
 from tailrace.ticket import RowsTaken
 from tailrace_server.engine_bridge import GroupContext, RowsContext
@@ -132,6 +132,10 @@ class ServiceDouble:
         if request.path[1:] in WAITING or self.streams(request) or request.header("x-refuse"):
             return None
         return Known(request, "double", Grant(ALL_RIGHTS, ("*",)), lambda body: None)
+
+    def version(self, key: StreamKey) -> object | None:
+        """No answer of this double lasts."""
+        return None
 
     def plan(self, known: Known, body: bytes) -> Response:
         request = dataclasses.replace(known.request, body=body)

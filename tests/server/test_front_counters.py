@@ -82,7 +82,7 @@ async def test_refusals_are_counted_by_status(kind: str, status: int, request_: 
 
 
 def test_metrics_show_every_counter() -> None:
-    counters = FrontCounters(1, 2, 3, 4, 5)
+    counters = FrontCounters(1, 2, 3, 4, 5, 9)
     counters.refusals[408] = 6
     counters.refusals[413] = 7
     metrics = Metrics(dict, dict)
@@ -102,5 +102,6 @@ def test_metrics_show_every_counter() -> None:
         ("refusals_total", "408"): 6,
         ("refusals_total", "413"): 7,
         ("bodies_held_bytes",): 8,
+        ("answers_kept_total",): 9,
     }
-    assert len(dataclasses.fields(counters)) == 6
+    assert len(dataclasses.fields(counters)) == 7

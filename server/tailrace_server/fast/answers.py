@@ -93,8 +93,8 @@ class Answers:
         response: Response,
         close: bool,
         started: float,
-    ) -> None:
-        """Put one answer into the batch."""
+    ) -> bytes:
+        """Put one answer into the batch; what is sent."""
         close = close or self._shared.draining
         data = writer.joined(response, request.method, close=close)
         batch.handles.append(handle)
@@ -102,8 +102,14 @@ class Answers:
         batch.flags.append(CLOSE if close else 0)
         if self._shared.access_log:
             length = sum(len(piece) for piece in response.body)
-            peer = self._reactor.peer(handle)
-            batch.lines.append(Line(request, response.status, length, started, peer))
+            self.note(batch, handle, request, response.status, length, started)
+        return data
+
+    def note(
+        self, batch: Batch, handle: int, request: Request, status: int, sent: int, started: float
+    ) -> None:
+        """Put a line for the access log into the batch."""
+        batch.lines.append(Line(request, status, sent, started, self._reactor.peer(handle)))
 
     def fail(self, batch: Batch, handle: int) -> None:
         """Put the answer to a request that could not even be looked at into the batch."""

@@ -64,13 +64,11 @@ class FastFront:
 
     def figures(self) -> dict[str, int]:
         """What else the front has done so far."""
-        tick = self._tick
         return {
             **self._reactor.counters(),
             "handed_over": self.handed_over,
-            "heads_kept": 0 if tick is None else tick.heads_kept,
-            "rows_taken": 0 if tick is None else tick.rows_taken,
             "tasks": len(self._tasks),
+            **({} if self._tick is None else self._tick.figures()),
         }
 
     async def serve(

@@ -15,8 +15,9 @@ from typing import Any, Final
 import structlog
 
 from tailrace.errors import TailraceError
-from tailrace_server.context import Plan
+from tailrace_server.context import Lasting, Plan
 from tailrace_server.fast.answers import Answers, Batch, Pending, started
+from tailrace_server.fast.kept import KeptAnswers
 from tailrace_server.fast.reactor import HANDOVER, METHODS, REQUEST, Reactor, Row, Taken
 from tailrace_server.fast.rows import RowsPath
 from tailrace_server.fast.shared import Shared
@@ -53,6 +54,7 @@ class Tick:
         self._heads = reactor.heads
         self._generation = service.generation
         self._rows = RowsPath(reactor, service, shared, answers)
+        self._kept = KeptAnswers(service, shared, answers)
         self._heads_kept = 0
 
     @property
@@ -65,6 +67,15 @@ class Tick:
         """How many requests were staged as rows."""
         return self._rows.taken
 
+    def figures(self) -> dict[str, int]:
+        """What is remembered of requests, and how often that was of use."""
+        return {
+            "heads_kept": self.heads_kept,
+            "rows_taken": self.rows_taken,
+            "kept_answers": len(self._kept),
+            "kept_bytes": self._kept.bytes,
+        }
+
     def run(self, room: int) -> None:
         """Do what there is to do; ``room`` is for how many connections there are places."""
         if self._generation != self._service.generation:
@@ -76,6 +87,7 @@ class Tick:
         batch = Batch()
         contexts: list[Pending] = []
         began = started(self._shared)
+        self._kept.begin()
         columns = self._reactor.columns()
         if columns is not None:
             left = self._rows.stage(columns, batch, began)
@@ -141,6 +153,9 @@ class Tick:
                 known = learned
             else:
                 self._heads_kept += 1
+        if keep_alive and not body_length and self._kept.answer(batch, handle, known, began):
+            counters.requests += 1
+            return
         plan = self._service.plan(known, arena[body_at:end])
         if plan is None:
             self._give(handle, arena[head:end])
@@ -149,6 +164,10 @@ class Tick:
         counters.body_bytes += body_length
         if type(plan) is Plan:
             contexts.append(Pending(self._answers.tell, handle, known, plan, not keep_alive, began))
+        elif isinstance(plan, Lasting):
+            data = self._respond(batch, handle, known, plan.response, not keep_alive, began)
+            if keep_alive and not body_length:
+                self._kept.keep(known, plan, data)
         else:
             assert isinstance(plan, Response)
             self._respond(batch, handle, known, plan, not keep_alive, began)
@@ -161,9 +180,9 @@ class Tick:
         response: Response,
         close: bool,
         began: float,
-    ) -> None:
+    ) -> bytes:
         batch.counts[(known.route, response.status)] += 1
-        self._answers.add(batch, handle, known.request, response, close, began)
+        return self._answers.add(batch, handle, known.request, response, close, began)
 
     def _stage(self, batch: Batch, contexts: list[Pending]) -> None:
         try:
@@ -184,14 +203,14 @@ class Tick:
         """What a head means; None if it is for another to say."""
         fields = []
         hosts = []
-        at = row.head
+        head = arena[row.head : row.head + row.head_length].decode("ascii")
         for name_at, name_length, value_at, value_length in self._reactor.fields(row):
-            name = arena[at + name_at : at + name_at + name_length].decode("ascii").lower()
-            value = arena[at + value_at : at + value_at + value_length].decode("ascii")
+            name = head[name_at : name_at + name_length].lower()
+            value = head[value_at : value_at + value_length]
             fields.append((name, value))
             if name == _HOST:
                 hosts.append(value)
-        target = arena[at + row.target : at + row.target + row.target_length].decode("ascii")
+        target = head[row.target : row.target + row.target_length]
         method = METHODS[row.method]
         place = split_target(method, target, self._shared.limits)
         if isinstance(place, Refusal) or refuse_host(hosts, required=True) is not None:

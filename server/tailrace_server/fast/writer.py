@@ -34,18 +34,29 @@ class _Clock:
     """The Date field, formatted once a second. For any thread."""
 
     def __init__(self) -> None:
-        self._of_second = (-1, "")
+        self._of_second = (-1, "", b"")
 
-    def date_line(self) -> str:
+    def line(self) -> str:
+        return self._now()[1]
+
+    def encoded(self) -> bytes:
+        return self._now()[2]
+
+    def _now(self) -> tuple[int, str, bytes]:
         second = int(time.time())
-        known, line = self._of_second
-        if second != known:
+        found = self._of_second
+        if found[0] != second:
             line = f"Date: {formatdate(second, usegmt=True)}\r\n"
-            self._of_second = second, line
-        return line
+            found = self._of_second = second, line, line.encode("ascii")
+        return found
 
 
 _clock: Final = _Clock()
+
+
+def date_line() -> bytes:
+    """The line that a head has now. The same object within a second, for one thread."""
+    return _clock.encoded()
 
 
 def head(
@@ -59,7 +70,7 @@ def head(
     lines = [_STATUS_LINES.get(status) or f"HTTP/1.1 {status} Unknown\r\n"]
     lines += [f"{name}: {value}\r\n" for name, value in headers]
     breaks = len(lines) + 2
-    lines.append(_clock.date_line())
+    lines.append(_clock.line())
     if framing:
         lines.append(framing)
         breaks += 1

@@ -8,6 +8,7 @@ browser says in ``Origin`` which page asks, and in ``Host`` by which name it cam
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from tailrace_server.protocol.errors import PERMISSION, RequestError
 from tailrace_server.protocol.message import Request
 
 _LOCALHOST: Final = "localhost"
+_KNOWN_MAX: Final = 256
 
 
 def check_loopback(request: Request) -> None:
@@ -28,6 +30,7 @@ def check_loopback(request: Request) -> None:
         raise _refusal(f"Origin: {origin[:100]!r} is not a page of this machine")
 
 
+@lru_cache(_KNOWN_MAX)
 def is_loopback(url: str) -> bool:
     """Whether the host of ``url`` (a scheme may be missing) is this machine, by its name."""
     try:

@@ -28,8 +28,11 @@ def stream_name(raw: str, field: str = "stream path") -> str:
     400 for what is no percent-encoded UTF-8, for control characters, for ``.`` and ``..``
     segments (protocol section 12.2: no path traversal) and for names that are too long.
     """
-    # Encoding their percent sign once more makes decoding give them back.
-    name = percent_decode(_KEPT.sub(_protect, raw), field)
+    if "%" in raw:
+        # Encoding their percent sign once more makes decoding give them back.
+        name = percent_decode(_KEPT.sub(_protect, raw), field)
+    else:
+        name = percent_decode(raw, field)
     if not name:
         raise bad_request(field, "is empty; a stream needs a name")
     if len(name.encode("utf-8")) > limits.STREAM_NAME_BYTES_MAX:

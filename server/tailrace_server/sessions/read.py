@@ -12,7 +12,15 @@ import tailrace
 from tailrace.errors import Rejected
 from tailrace.offset import encode_offset
 from tailrace.outcome import Reason
-from tailrace_server.context import Answer, Call, Context, Step, no_session, session_key
+from tailrace_server.context import (
+    Answer,
+    Call,
+    Context,
+    LastingStep,
+    Step,
+    no_session,
+    session_key,
+)
 from tailrace_server.following import Follow
 from tailrace_server.live import LiveResponse, Send
 from tailrace_server.protocol import caching, headers, parse, render, session_query, sse, views
@@ -124,11 +132,13 @@ def prepare_get(context: Context, call: Call) -> Step | None:
     if query.types or query.created.bounded or query.page is not None:
         return None
     if_none_match = call.request.header(headers.IF_NONE_MATCH)
-    return partial(_events_now, context, call.params["session"], query, if_none_match)
+    session = call.params["session"]
+    look = partial(_events_now, context, session, query, if_none_match)
+    return LastingStep(context, session_key(session), look)
 
 
 def _events_now(
-    context: Context, session: str, query: EventsQuery, if_none_match: str | None, _body: bytes
+    context: Context, session: str, query: EventsQuery, if_none_match: str | None
 ) -> Response | None:
     head = head_of(context, session)
     start = _start(query, head)
@@ -147,14 +157,16 @@ def _events_now(
 
 
 def prepare_head(context: Context, call: Call) -> Step:
-    return partial(_head_now, context, call.params["session"])
+    session = call.params["session"]
+    look = partial(_head_now, context, session)
+    return LastingStep(context, session_key(session), look)
 
 
 async def head_events(context: Context, call: Call) -> Answer:
-    return _head_now(context, call.params["session"], b"")
+    return _head_now(context, call.params["session"])
 
 
-def _head_now(context: Context, session: str, _body: bytes) -> Response:
+def _head_now(context: Context, session: str) -> Response:
     """HEAD (protocol section 5.5): the tail and closure, never cached."""
     head = head_of(context, session)
     found = [

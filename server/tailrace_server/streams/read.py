@@ -15,7 +15,7 @@ from tailrace.offset import encode_offset
 from tailrace.operation import StreamKey
 from tailrace.outcome import Reason
 from tailrace.stream import media_type
-from tailrace_server.context import Answer, Call, Context, Step
+from tailrace_server.context import Answer, Call, Context, LastingStep, Step
 from tailrace_server.following import Follow
 from tailrace_server.keys import Right
 from tailrace_server.live import LiveResponse, Send
@@ -74,10 +74,12 @@ class StreamEncoding:
 
 
 def prepare_head(context: Context, call: Call) -> Step:
-    return partial(_head, context, stream_key(call, Right.READ))
+    key = stream_key(call, Right.READ)
+    look = partial(_head, context, key)
+    return LastingStep(context, key, look)
 
 
-def _head(context: Context, key: StreamKey, _body: bytes) -> Response:
+def _head(context: Context, key: StreamKey) -> Response:
     try:
         return stream_response.head(context.store.head(key))
     except Rejected as error:
@@ -85,7 +87,7 @@ def _head(context: Context, key: StreamKey, _body: bytes) -> Response:
 
 
 async def head_stream(context: Context, call: Call) -> Answer:
-    return _head(context, stream_key(call, Right.READ), b"")
+    return _head(context, stream_key(call, Right.READ))
 
 
 def prepare_get(context: Context, call: Call) -> Step | None:
@@ -94,11 +96,13 @@ def prepare_get(context: Context, call: Call) -> Step | None:
     query = stream_request.read_query(call.request, call.query)
     if query.live is not None:
         return None
-    return partial(_read_now, context, key, query, call.request.header(headers.IF_NONE_MATCH))
+    if_none_match = call.request.header(headers.IF_NONE_MATCH)
+    look = partial(_read_now, context, key, query, if_none_match)
+    return LastingStep(context, key, look)
 
 
 def _read_now(
-    context: Context, key: StreamKey, query: ReadQuery, if_none_match: str | None, _body: bytes
+    context: Context, key: StreamKey, query: ReadQuery, if_none_match: str | None
 ) -> Response | None:
     try:
         head = context.store.head(key)
