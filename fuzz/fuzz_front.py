@@ -26,7 +26,7 @@ from fuzz.fuzz_http_request import limits, parse
 from fuzz.http_requests import make
 from tailrace.operation import Operation
 from tailrace_server._reactor import lib
-from tailrace_server.context import Plan
+from tailrace_server.context import Found, Plan, Wait
 from tailrace_server.engine_bridge import GroupContext
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.fast.parser import Message, RequestParser
@@ -82,8 +82,11 @@ class Echo:
 
         return Known(request, "echo", self._grant, step)
 
-    def plan(self, known: Known, body: bytes) -> Plan | Response | None:
+    def plan(self, known: Known, body: bytes) -> Plan | Wait | Response | None:
         return known.step(body)
+
+    def look(self, known: Known, wait: Wait, *, over: bool) -> Found | None:
+        raise AssertionError("nothing waits")
 
     def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:
         raise AssertionError("nothing was planned")

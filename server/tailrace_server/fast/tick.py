@@ -15,9 +15,18 @@ from typing import Any, Final
 import structlog
 
 from tailrace.errors import TailraceError
-from tailrace_server.context import Plan
+from tailrace_server.context import Plan, Wait
 from tailrace_server.fast.answers import Answers, Batch, Pending, started
-from tailrace_server.fast.reactor import HANDOVER, METHODS, REQUEST, Reactor, Row, Taken
+from tailrace_server.fast.parked import Parked
+from tailrace_server.fast.reactor import (
+    HANDOVER,
+    METHODS,
+    REFUSED,
+    REQUEST,
+    Reactor,
+    Row,
+    Taken,
+)
 from tailrace_server.fast.rows import RowsPath
 from tailrace_server.fast.shared import Shared
 from tailrace_server.front import InSteps, Refusal, refuse_host, split_target
@@ -39,6 +48,7 @@ class Tick:
         service: InSteps,
         shared: Shared,
         answers: Answers,
+        parked: Parked,
         *,
         hand_over: Callable[[Taken, bytes], None],
         refuse: Callable[[int], None],
@@ -47,6 +57,7 @@ class Tick:
         self._service = service
         self._shared = shared
         self._answers = answers
+        self._parked = parked
         self._hand_over = hand_over
         self._refuse = refuse
         # Equal bytes mean the same: what is kept follows from the head alone.
@@ -93,8 +104,11 @@ class Tick:
                     self._answers.fail(batch, handle)
             elif kind == HANDOVER:
                 self._give(handle, b"")
-            else:
+            elif kind == REFUSED:
                 self._refuse(handle)
+            else:
+                self._parked.left(handle, kind)
+        self._parked.settle()
         if contexts:
             self._stage(batch, contexts)
         if batch.handles:
@@ -110,7 +124,7 @@ class Tick:
         contexts: list[Pending],
         began: float,
     ) -> None:
-        """Answer one request, give it away, or put what it asks to be staged into ``contexts``."""
+        """Answer one request, park it, give it away, or put what it stages into ``contexts``."""
         handle, _, _, keep_alive, head, head_length, body_length = fields[:7]
         length_at, length_size, number = fields[11:14]
         counters = self._shared.counters
@@ -149,6 +163,8 @@ class Tick:
         counters.body_bytes += body_length
         if type(plan) is Plan:
             contexts.append(Pending(self._answers.tell, handle, known, plan, not keep_alive, began))
+        elif type(plan) is Wait:
+            self._parked.add(handle, known, plan, not keep_alive, began)
         else:
             assert isinstance(plan, Response)
             self._respond(batch, handle, known, plan, not keep_alive, began)
