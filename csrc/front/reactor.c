@@ -343,7 +343,7 @@ static void note_end(struct tr_reactor *reactor, struct connection *c, int broke
     c->broken |= (uint8_t)broken;
     if (c->state != BUSY || !c->parked || left_as(c) == before)
         return;
-    reactor->counters.left++;
+    reactor->counters.departed++;
     sink->rows[sink->used->rows++] =
         (struct tr_row){.handle = handle_of(reactor, c), .kind = left_as(c)};
 }

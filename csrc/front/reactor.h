@@ -99,7 +99,7 @@ struct tr_reactor_counters {
     uint64_t unsent; /* answers whose client was gone */
     uint64_t offered;
     uint64_t idle; /* closed because nothing came */
-    uint64_t left; /* rows, and answers to tr_reactor_park, that told of a client leaving */
+    uint64_t departed; /* clients of parked requests that left, half or whole */
 };
 
 /* NULL and errno, or a reactor without listeners. */

@@ -84,7 +84,7 @@ def test_a_sanitizer_objects(sanitizer: tuple[str, ...], source: str, tmp_path: 
 
 @pytest.mark.parametrize("sanitizer", [programs.THREADS, programs.MEMORY], ids=["tsan", "asan"])
 def test_no_answer_reaches_another_client(sanitizer: tuple[str, ...], tmp_path: Path) -> None:
-    """Issue 4: random disconnects, partial sends, reuse, stale handles, hand-overs."""
+    """Issue 4: random disconnects, partial sends, reuse, stale handles, hand-overs, crowds."""
     program = programs.build(tmp_path / "stress", REACTOR, sanitizer)
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
@@ -93,7 +93,7 @@ def test_no_answer_reaches_another_client(sanitizer: tuple[str, ...], tmp_path: 
     # It did what it is for.
     assert counts["connections"] > CLIENTS
     assert counts["answers"] > CLIENTS
-    for what in ("left", "handed", "adopted", "stale", "unsent", "offered", "rows"):
+    for what in ("left", "handed", "adopted", "stale", "unsent", "offered", "rows", "departed"):
         assert counts[what] > 0, what
 
 
