@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,9 @@ import structlog.testing
 import trio
 
 import tailrace
+from tailrace.operation import Append
 from tailrace_server.config import ServiceConfig
-from tailrace_server.engine_bridge import Listener
+from tailrace_server.engine_bridge import GroupContext, Listener
 from tailrace_server.fast import parked
 from tailrace_server.keys import Key
 from tailrace_server.protocol.cursor import JITTER_S_MAX, next_cursor
@@ -96,11 +99,16 @@ async def test_what_happens_before_it_is_told_of_changes_is_not_missed(
         bridge = server.service.context.bridge
         add = bridge.add
 
+        told = threading.Event()
+        key = tailrace.StreamKey("flat", "a")
+
         def late(stream_id: int, listener: Listener) -> None:
-            bridge.store.append(("flat", "a"), [b"1"])
+            bridge.stage([Append(key, [b"1"])], [GroupContext(lambda _: told.set(), key)])
+            assert told.wait(10)
+            time.sleep(0.05)  # the last of what happens to a group when nobody wants to know
             add(stream_id, listener)
 
-        monkeypatch.setattr(bridge, "on_change", None)  # who hears of all changes
+        monkeypatch.setattr(bridge, "on_change", None)
         monkeypatch.setattr(bridge, "add", late)
         client = await server.poll("a")
         assert (await taken(client)).body == b"[1]"
