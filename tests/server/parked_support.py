@@ -54,6 +54,10 @@ class Server:
         await eventually(lambda: self.figure("parked") == count)
         assert self.readers == count
 
+    async def asked(self, count: int) -> None:
+        """Until the reactor has read so many requests."""
+        await eventually(lambda: self.figure("requests") == count)
+
     async def connect(self, receive_buffer: int | None = None) -> RawClient:
         sock = trio.socket.socket()
         if receive_buffer is not None:

@@ -85,7 +85,7 @@ async def test_8_now_is_the_moment_of_asking(tmp_path: Path) -> None:
             assert (await writer.answer("POST")).status == 204
             late = await server.poll("a")
             asked += 3
-            await eventually(lambda asked=asked: server.figure("requests") == asked)
+            await server.asked(asked)
             await server.append("a", "late")
             assert (await taken(early)).json() == [number]
             assert (await taken(late)).json() == ["late"]
@@ -410,7 +410,7 @@ async def test_a_client_that_left_before_it_waited_is_noticed_too(tmp_path: Path
         for _ in range(20):
             client = await server.poll("a")
             await trio.aclose_forcefully(client.stream)
-        await eventually(lambda: server.figure("requests") == 20)
+        await server.asked(20)
         await eventually(lambda: server.front.connections == 0)
         assert server.readers == 0
 
