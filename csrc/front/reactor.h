@@ -20,7 +20,8 @@
    has ended is nobody's: such calls do nothing and are counted as stale.
 
    Threads: tr_reactor_answer, _answer_rows, _answer_alike, _peer and _counters may be called from
-   any. All others belong to one thread, and tr_reactor_free comes when no other call is in progress.
+   any. All others belong to one thread, and tr_reactor_free comes when no other call is in
+   progress.
 
    Memory: a connection that waits for a request holds its slot alone (about 100 bytes); one
    in the middle of a request at most head_max + body_max, or receive_max, bytes; one whose

@@ -129,7 +129,7 @@ class LaneStep:
     step: Step
     lane: Lane
 
-    def __call__(self, body: bytes) -> Plan | Response | None:
+    def __call__(self, body: bytes) -> Plan | Wait | Response | None:
         return self.step(body)
 
 

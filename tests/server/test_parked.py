@@ -87,7 +87,8 @@ async def test_8_now_is_the_moment_of_asking(tmp_path: Path) -> None:
             asked += 3
             await server.asked(asked)
             await server.append("a", "late")
-            assert (await taken(early)).json() == [number]
+            # The second append may have been quicker than the news of the first.
+            assert (await taken(early)).json() in ([number], [number, "late"])
             assert (await taken(late)).json() == ["late"]
 
 
