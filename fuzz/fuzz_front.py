@@ -28,7 +28,7 @@ from tailrace.operation import Operation, StreamKey
 from tailrace.rows import Rows
 from tailrace.ticket import RowsTaken
 from tailrace_server._reactor import lib
-from tailrace_server.context import Lasting, Plan
+from tailrace_server.context import Found, Lasting, Planned, Wait
 from tailrace_server.engine_bridge import GroupContext, RowsContext
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.fast.parser import Message, RequestParser
@@ -62,8 +62,6 @@ def shown(request: Request) -> bytes:
 class Echo:
     """Answers each request with what it got: most at once, some by way of a task."""
 
-    generation = 0
-
     def __init__(self) -> None:
         self._grant = Grant(ALL_RIGHTS, ("*",))
 
@@ -92,16 +90,16 @@ class Echo:
 
         return Known(request, "echo", self._grant, step)
 
-    def plan(self, known: Known, body: bytes) -> Plan | Response | Lasting | None:
+    def plan(self, known: Known, body: bytes) -> Planned | None:
         return known.step(body)
-
-    def stage_rows(self, rows: Rows, context: RowsContext) -> RowsTaken:
-        raise AssertionError("nothing is in a lane")
 
     def version(self, key: StreamKey) -> object:
         """Never another one: what this double showed of a head it shows again."""
         assert key is STREAM
         return self
+
+    def look(self, known: Known, wait: Wait, *, over: bool) -> Found | None:
+        raise AssertionError("nothing waits")
 
     def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:
         raise AssertionError("nothing was planned")

@@ -151,6 +151,8 @@ tailrace_server.sessions
 tailrace_server.sessions.append
 tailrace_server.sessions.pages
 tailrace_server.sessions.search
+tailrace_server.sessions.common
+tailrace_server.sessions.long_poll
 tailrace_server.sessions.read
 tailrace_server.sessions.manage
 tailrace_server.subscriptions.handlers
@@ -184,6 +186,8 @@ tailrace_server.fast.row_answer
 tailrace_server.fast.answers
 tailrace_server.fast.kept
 tailrace_server.fast.rows
+tailrace_server.fast.alike
+tailrace_server.fast.parked
 tailrace_server.fast.tick
 tailrace_server.fast.connection
 tailrace_server.fast.listener

@@ -334,9 +334,24 @@ static void watch_listeners(struct tr_reactor *reactor, int watched)
     reactor->deaf = !watched;
 }
 
-/* Notes what epoll tells and gathers the connections that have something to read. */
+/* Notes that a connection's client left, and tells if somebody waits to hear it. There is a row. */
+static void note_end(struct tr_reactor *reactor, struct connection *c, int broken,
+                     struct sink *sink)
+{
+    const uint32_t before = left_as(c);
+    c->half_closed = 1;
+    c->broken |= (uint8_t)broken;
+    if (c->state != BUSY || !c->parked || left_as(c) == before)
+        return;
+    reactor->counters.departed++;
+    sink->rows[sink->used->rows++] =
+        (struct tr_row){.handle = handle_of(reactor, c), .kind = left_as(c)};
+}
+
+/* Notes what epoll tells and gathers the connections that have something to read. There are as
+   many rows as events. */
 static uint32_t gather(struct tr_reactor *reactor, const struct epoll_event *events, int count,
-                       struct list *work)
+                       struct list *work, struct sink *sink)
 {
     uint32_t callers = 0;
     pthread_mutex_lock(&reactor->lock);
@@ -354,7 +369,7 @@ static uint32_t gather(struct tr_reactor *reactor, const struct epoll_event *eve
                 continue;
             c->readable = 1;
             if (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-                c->half_closed = 1;
+                note_end(reactor, c, (events[i].events & (EPOLLHUP | EPOLLERR)) != 0, sink);
             if (c->state == IDLE) {
                 c->state = READING;
                 push(reactor, work, c);
@@ -397,8 +412,9 @@ void tr_reactor_poll(struct tr_reactor *reactor, uint64_t room, uint8_t *arena,
     struct connection *c;
 
     *out = (struct tr_polled){0, 0, 0, 0};
-    const int count = epoll_wait(reactor->epoll, events, EVENTS_PER_POLL, 0);
-    const uint32_t callers = gather(reactor, events, count, &work);
+    const int most = rows_capacity < EVENTS_PER_POLL ? (int)rows_capacity : EVENTS_PER_POLL;
+    const int count = epoll_wait(reactor->epoll, events, most, 0);
+    const uint32_t callers = gather(reactor, events, count, &work, &sink);
     while ((c = pop(reactor, &work)) != NULL) {
         const enum outcome outcome =
             has_space(reactor, &sink) ? advance(reactor, c, &sink) : AGAIN;

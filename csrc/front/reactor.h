@@ -13,11 +13,15 @@
    in the same read, here. Everything that is not plain is offered for hand-over: its
    descriptor, with the bytes read and not yet sent, is then taken with tr_reactor_take.
 
+   A request that waits for something to happen is parked: that its client left is then told at
+   once, by a row, and not by the answer that finds nobody.
+
    A handle is a connection's slot and the slot's generation, so that the handle of one that
    has ended is nobody's: such calls do nothing and are counted as stale.
 
-   Threads: tr_reactor_answer, _answer_rows, _peer and _counters may be called from any. All
-   others belong to one thread, and tr_reactor_free comes when no other call is in progress.
+   Threads: tr_reactor_answer, _answer_rows, _answer_alike, _peer and _counters may be called from
+   any. All others belong to one thread, and tr_reactor_free comes when no other call is in
+   progress.
 
    Memory: a connection that waits for a request holds its slot alone (about 100 bytes); one
    in the middle of a request at most head_max + body_max, or receive_max, bytes; one whose
@@ -27,6 +31,8 @@ enum {
     TR_ROW_REQUEST = 1,
     TR_ROW_HANDOVER = 2, /* to be taken */
     TR_ROW_REFUSED = 3,  /* handle is the descriptor of a client beyond the room; it is yours */
+    TR_ROW_LEAVING = 4,  /* the client of a parked request has closed its sending side */
+    TR_ROW_LEFT = 5,     /* that of a parked request is gone: reset, or closed both ways */
 
     TR_ANSWER_CLOSE = 1, /* flags of an answer: end the connection behind it */
 
@@ -94,6 +100,7 @@ struct tr_reactor_counters {
     uint64_t unsent; /* answers whose client was gone */
     uint64_t offered;
     uint64_t idle; /* closed because nothing came */
+    uint64_t departed; /* clients of parked requests that left, half or whole */
 };
 
 /* NULL and errno, or a reactor without listeners. */
@@ -137,6 +144,18 @@ uint32_t tr_reactor_answer_rows(struct tr_reactor *reactor, const struct tr_form
                                 const uint64_t *handles, uint32_t handle_count,
                                 const uint64_t *stream_ids, const uint64_t *firsts,
                                 const uint32_t *counts, uint32_t groups);
+
+/* The same where many answers are one: connection handles[i] gets piece which[i], and piece p is
+   blob[ends[p - 1]] to blob[ends[p]], with flags[p]. */
+uint32_t tr_reactor_answer_alike(struct tr_reactor *reactor, const uint64_t *handles,
+                                 const uint32_t *which, uint32_t count, const uint64_t *ends,
+                                 const uint8_t *flags, uint32_t pieces, const uint8_t *blob,
+                                 uint64_t blob_length);
+
+/* Requests that are out wait from now on until they are answered or taken: a client of theirs
+   that leaves is told as a row. left[i] becomes that row's kind if it has left already, else 0. */
+void tr_reactor_park(struct tr_reactor *reactor, const uint64_t *handles, uint32_t count,
+                     uint32_t *left);
 
 /* Gives a connection away, with its descriptor: one that was offered, or one whose request is
    out, without that request's bytes. 0; -1 for a stale handle; 1 if capacity is too small,

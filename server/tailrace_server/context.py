@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 import trio
@@ -90,7 +91,30 @@ class Lasting(NamedTuple):
     version: object
 
 
-Step = Callable[[bytes], Plan | Response | Lasting | None]
+Found = Callable[[int], Response]
+"""The answer of a long-poll, with this cursor."""
+
+
+class Wait(NamedTuple):
+    """A long-poll, of the stream that ``head`` shows, from ``start`` on (protocol section 5.7).
+
+    ``look(over, revoked)`` says what there is to answer, None if nothing: ``over`` when the time
+    is, ``revoked`` when the key is. It reads from ``start`` and may block if that is not near
+    (:meth:`EngineBridge.is_near`). Raises as a handler does. Waits for one stream that are the
+    ``same`` get the same answers. ``cursor`` is the client's.
+    """
+
+    hub: Hub
+    head: tailrace.Head
+    start: int
+    same: Hashable
+    cursor: int | None
+    look: Callable[[bool, bool], Found | None]
+
+
+Planned = Plan | Wait | Response | Lasting
+
+Step = Callable[[bytes], Planned | None]
 """What is to be done for a request with this body, decided without waiting for anything.
 
 None: that cannot be told without waiting; the route's handler can. Raises as the handler does.
@@ -118,7 +142,7 @@ class LaneStep:
     step: Step
     lane: Lane
 
-    def __call__(self, body: bytes) -> Plan | Response | Lasting | None:
+    def __call__(self, body: bytes) -> Planned | None:
         return self.step(body)
 
 
@@ -161,6 +185,19 @@ class LastingStep:
         if response is None or version is None:
             return response
         return Lasting(response, self._key, version)
+
+
+async def wait_for(wait: Wait, grant: Grant) -> Response:
+    """The answer to a long-poll that waits in a task. Raises as its handler does."""
+    hub, head = wait.hub, wait.head
+    deadline = trio.current_time() + hub.patience_s
+    with hub.reader(head.stream_id) as subscription:
+        while True:
+            look = partial(wait.look, trio.current_time() >= deadline, grant.revoked)
+            found = await hub.bridge.near(head.key, wait.start, look)
+            if found is not None:
+                return found(hub.cursor(wait.cursor))
+            await hub.wait(subscription, head, deadline)
 
 
 def session_key(session: str) -> StreamKey:

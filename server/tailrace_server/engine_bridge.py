@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 import trio
 
 import tailrace
-from tailrace.errors import Rejected
+from tailrace.errors import Rejected, StoreClosed
 from tailrace.operation import Append, Create, Operation, StreamKey
 from tailrace.outcome import Appended, Created, Outcome
 from tailrace.rows import AppendedRows, Rows
@@ -232,6 +232,13 @@ class EngineBridge:
             return None
         return None if len(result.payload) > READ_NOW_BYTES_MAX else result
 
+    def is_near(self, key: StreamKey, ordinal: int) -> bool:
+        """Whether a read there need not wait: it is of memory, or there is nothing to read."""
+        try:
+            return self.store.is_resident(key, ordinal)
+        except (Rejected, StoreClosed):
+            return True
+
     async def read(
         self,
         key: StreamKey,
@@ -264,7 +271,7 @@ class EngineBridge:
         self, key: StreamKey, ordinal: int, work: Callable[[], T], *, inline: bool = True
     ) -> T:
         """Run reading ``work`` here if its data is in memory, in a worker thread otherwise."""
-        if inline and self.store.is_resident(key, ordinal):
+        if inline and self.is_near(key, ordinal):
             return work()
         return await trio.to_thread.run_sync(work, limiter=self._read_limiter)
 

@@ -18,7 +18,7 @@ import structlog
 from tailrace.operation import Operation, StreamKey
 from tailrace.rows import Rows
 from tailrace.ticket import RowsTaken
-from tailrace_server.context import Lasting, Plan
+from tailrace_server.context import Found, Planned, Wait
 from tailrace_server.engine_bridge import GroupContext, RowsContext
 from tailrace_server.live import LiveResponse
 from tailrace_server.protocol import errors, headers
@@ -88,8 +88,12 @@ class InSteps(Handler, Protocol):
         """
         ...
 
-    def plan(self, known: Known, body: bytes) -> Plan | Response | Lasting | None:
-        """What to stage or to answer; None leaves it to :meth:`handle`."""
+    def plan(self, known: Known, body: bytes) -> Planned | None:
+        """What to stage, to answer or to wait for; None leaves it to :meth:`handle`."""
+        ...
+
+    def look(self, known: Known, wait: Wait, *, over: bool) -> Found | None:
+        """What there is to answer after a wait, whose time may be over; None if nothing."""
         ...
 
     @property

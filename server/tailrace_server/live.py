@@ -6,6 +6,7 @@ no queues to grow. What readers of one stream have in common is encoded once and
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections import Counter
@@ -79,14 +80,20 @@ class Hub:
     """All live readers of the server."""
 
     def __init__(self, bridge: EngineBridge, config: ServiceConfig) -> None:
-        self._bridge = bridge
+        self.bridge: Final = bridge
         self._config = config
         self.broadcast = Broadcast(bridge, config)
         self._batches = BatchCache(CACHE_BYTES_MAX)
         self._readers_of: Counter[int] = Counter()
         self._all_left = trio.Event()
+        self._jitter = (0, 0)
         self.readers = 0
         self.draining = False
+
+    @property
+    def patience_s(self) -> float:
+        """How long a long-poll waits."""
+        return self._config.long_poll_timeout_s
 
     def check_capacity(self) -> None:
         """503 when there is no room for one more reader; those already here stay."""
@@ -102,46 +109,72 @@ class Hub:
     def reader(self, stream_id: int) -> Iterator[Subscription]:
         """Count one reader and subscribe it."""
         self.check_capacity()
-        self.readers += 1
-        self._readers_of[stream_id] += 1
+        self.come(stream_id)
         try:
-            with self._bridge.subscribe(stream_id) as subscription:
+            with self.bridge.subscribe(stream_id) as subscription:
                 yield subscription
         finally:
-            self.readers -= 1
-            self._readers_of[stream_id] -= 1
-            if not self._readers_of[stream_id]:
-                del self._readers_of[stream_id]
-            if not self.readers:
-                self._all_left.set()
+            self.go(stream_id)
+
+    def come(self, stream_id: int) -> None:
+        """Count one reader, for whom :meth:`check_capacity` has found room."""
+        self.readers += 1
+        self._readers_of[stream_id] += 1
+
+    def go(self, stream_id: int, count: int = 1) -> None:
+        """Readers that came have left."""
+        self.readers -= count
+        self._readers_of[stream_id] -= count
+        if not self._readers_of[stream_id]:
+            del self._readers_of[stream_id]
+        if not self.readers:
+            self._all_left.set()
 
     async def drain(self) -> None:
         """End every live reader, and wait for them a while."""
         self.draining = True
         self._all_left = trio.Event()
-        self._bridge.wake_all()
+        self.bridge.wake_all()
         if self.readers:
             with trio.move_on_after(self._config.drain_timeout_s):
                 await self._all_left.wait()
 
     def cursor(self, client: int | None) -> int:
-        """A cursor beyond the client's, or of this moment (protocol section 10.1)."""
-        return next_cursor(time.time(), client, random.randint(1, JITTER_S_MAX))
+        """A cursor beyond the client's, or of this moment (protocol section 10.1).
+
+        Jitter is drawn once a second: clients that stand together go on together, and what
+        they ask next is the same request for whoever collapses requests.
+        """
+        now_s = time.time()
+        second, jitter_s = self._jitter
+        if second != int(now_s):
+            jitter_s = random.randint(1, JITTER_S_MAX)
+            self._jitter = int(now_s), jitter_s
+        return next_cursor(now_s, client, jitter_s)
+
+    def touch_step_s(self, head: tailrace.Head) -> float:
+        """How often a wait for a stream has to renew its TTL (protocol section 5.1)."""
+        if head.ttl_ms is None:
+            return math.inf
+        return max(TOUCH_S_MIN, head.ttl_ms / 1000 / limits.TOUCH_FRACTION)
+
+    def touch(self, head: tailrace.Head) -> bool:
+        """Renew a stream's sliding TTL, if it is time to; False if the stream is gone."""
+        try:
+            self.bridge.store.read(head.key, head.tail, max_bytes=1)
+        except (Rejected, StoreClosed):
+            return False
+        return True
 
     async def wait(self, subscription: Subscription, head: tailrace.Head, deadline: float) -> bool:
         """Wait for a change until ``deadline`` (Trio's clock); False if it passed.
 
         A waiting reader keeps a sliding TTL alive (protocol section 5.1).
         """
-        step_s = float("inf")
-        if head.ttl_ms is not None:
-            step_s = max(TOUCH_S_MIN, head.ttl_ms / 1000 / limits.TOUCH_FRACTION)
+        step_s = self.touch_step_s(head)
         while True:
-            if head.ttl_ms is not None:
-                try:
-                    await self._bridge.read(head.key, head.tail, max_bytes=1)
-                except Rejected:
-                    return True
+            if head.ttl_ms is not None and not self.touch(head):
+                return True
             with trio.move_on_at(min(deadline, trio.current_time() + step_s)):
                 await subscription.wait()
                 return True
@@ -178,7 +211,7 @@ class Hub:
             await send(sse.OPENED)
         heartbeat_at = trio.current_time() + config.sse_heartbeat_s
         while True:
-            head = self._bridge.head(reader.key, reader.stream_id)
+            head = self.bridge.head(reader.key, reader.stream_id)
             if head is None or reader.grant.revoked:
                 return
             over = self.draining or trio.current_time() >= end_at
@@ -188,7 +221,7 @@ class Hub:
                 patient = held_until is None or trio.current_time() < held_until
                 batch = await self._batch(reader, ordinal, patient and not head.closed)
                 # The head after the read: it cannot be behind the batch.
-                head = self._bridge.head(reader.key, reader.stream_id)
+                head = self.bridge.head(reader.key, reader.stream_id)
                 if head is None:
                     return
                 held = batch.next == ordinal
@@ -253,12 +286,12 @@ class Hub:
     async def _read(
         self, reader: Follow, ordinal: int, patient: bool
     ) -> tailrace.ReadResult | None:
-        result = await self._bridge.read(reader.key, ordinal, max_bytes=BATCH_BYTES_MAX)
+        result = await self.bridge.read(reader.key, ordinal, max_bytes=BATCH_BYTES_MAX)
         whole = reader.encoding.whole(result) if patient else result.count
         if whole == result.count:
             return result
         if whole:
-            return await self._bridge.read(
+            return await self.bridge.read(
                 reader.key, ordinal, max_bytes=BATCH_BYTES_MAX, stop=ordinal + whole
             )
         # A record as large as a batch does not wait: it would come back alone each time.

@@ -27,11 +27,12 @@ from tailrace_server.context import (
     Answer,
     Call,
     Context,
+    Found,
     Lane,
     LaneStep,
-    Lasting,
-    Plan,
+    Planned,
     Step,
+    Wait,
     WholeBody,
     no_session,
 )
@@ -216,7 +217,7 @@ class Service:
         self.context.metrics.answered(route, answer.status)
         return answer
 
-    def plan(self, known: Known, body: bytes) -> Plan | Response | Lasting | None:
+    def plan(self, known: Known, body: bytes) -> Planned | None:
         """What :meth:`handle` would do; None if only it can tell. Responses are not counted."""
         if len(body) > self.context.config.body_bytes_max:
             return None
@@ -226,6 +227,19 @@ class Service:
             return error.response()
         except Exception as error:
             return _fault(known.request, error)
+
+    def look(self, known: Known, wait: Wait, *, over: bool) -> Found | None:
+        """What ``wait``, the plan for ``known``, comes to now; None if nothing. Not counted.
+
+        ``over``: its time is. May block where :class:`Wait` says so. From any thread.
+        """
+        try:
+            return wait.look(over, known.grant.revoked)
+        except RequestError as error:
+            answer = error.response()
+        except Exception as error:
+            answer = _fault(known.request, error)
+        return lambda _: answer
 
     def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:
         """Stage what was planned, all at once; each context is told of its own operation.

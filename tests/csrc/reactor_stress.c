@@ -4,9 +4,10 @@
 
    One thread polls, as the server's does. Answers come from it, and, later and in another order,
    from two others, mixed with answers to handles that are nobody's any more. Records of lanes come
-   as columns, and most of them are answered by their form. Connections that are
-   offered, and some that have a request out, are taken, served by hand, and given back. What the
-   clients check is in stress_clients.h. */
+   as columns, and most of them are answered by their form. Some requests are parked until there is
+   a crowd of them, which is answered with one call; who leaves is let go of when a row says so.
+   Connections that are offered, and some that have a request out, are taken, served by hand, and
+   given back. What the clients check is in stress_clients.h. */
 
 #define _GNU_SOURCE /* SOCK_CLOEXEC */
 #include <arpa/inet.h>
@@ -33,6 +34,7 @@ enum {
     FIELDS = 512,
     ANSWERERS = 2,
     BATCH_MAX = 32,
+    CROWD_MAX = 64,
     DEAD_MAX = 256,
     SEND_BUFFER = 16 * 1024,
     PATIENCE_MS = 30,
@@ -78,6 +80,8 @@ static struct {
     pthread_cond_t wake;
     struct job jobs[1024]; /* one for each connection at most */
     uint32_t job_count;
+    struct job crowd[CROWD_MAX]; /* parked until now, to be answered together */
+    uint32_t crowd_count;
     uint64_t dead[DEAD_MAX]; /* handles that are nobody's */
     uint32_t dead_count;
     struct by_hand *returned;
@@ -372,9 +376,45 @@ static void answer(struct job *jobs, uint32_t count, uint64_t *dice, uint8_t *bl
         answer_rows(rows, row_count, dice);
 }
 
+/* The same with one call for all, in which equal answers are one piece. */
+static void answer_alike(const struct job *jobs, uint32_t count, uint64_t *dice, uint8_t *blob)
+{
+    uint64_t handles[2 * CROWD_MAX], ends[CROWD_MAX + 1];
+    uint32_t which[2 * CROWD_MAX], used = 0, pieces = 1;
+    uint8_t flags[CROWD_MAX + 1];
+    int64_t common[COMMON_ANSWERS][2];
+    memset(common, -1, sizeof common);
+    size_t length = stale_answer(blob);
+    ends[0] = length;
+    flags[0] = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct job *job = &jobs[i];
+        const int shared_with = answer_common(job->id, job->number);
+        int64_t *known = shared_with < 0 ? NULL : &common[shared_with][job->keep_alive != 0];
+        if (roll(dice, 4) == 0) {
+            handles[used] = job->handle - (UINT64_C(1) << 32);
+            which[used++] = 0;
+        }
+        handles[used] = job->handle;
+        if (known && *known >= 0) {
+            which[used++] = (uint32_t)*known;
+            continue;
+        }
+        length += answer_make(job->id, job->number, blob + length);
+        flags[pieces] = job->keep_alive ? 0 : TR_ANSWER_CLOSE;
+        ends[pieces] = length;
+        if (known)
+            *known = pieces;
+        which[used++] = pieces++;
+    }
+    if (tr_reactor_answer_alike(shared.reactor, handles, which, used, ends, flags, pieces, blob,
+                                length) != count)
+        broken("an answer found its parked connection gone, or a stale one found one");
+}
+
 static uint8_t *blob_new(void)
 {
-    uint8_t *blob = malloc((size_t)BATCH_MAX * (ANSWER_BYTES_MAX + 64));
+    uint8_t *blob = malloc((size_t)(CROWD_MAX + 1) * (ANSWER_BYTES_MAX + 64));
     assert(blob);
     return blob;
 }
@@ -383,18 +423,25 @@ static void *answerer_main(void *argument)
 {
     uint64_t dice = *(uint64_t *)argument;
     uint8_t *blob = blob_new();
-    struct job batch[BATCH_MAX];
+    struct job batch[BATCH_MAX], crowd[CROWD_MAX];
     for (;;) {
         uint32_t count = 0;
         pthread_mutex_lock(&shared.lock);
-        while (shared.job_count == 0 && !shared.stop)
+        while (shared.job_count == 0 && shared.crowd_count == 0 && !shared.stop)
             pthread_cond_wait(&shared.wake, &shared.lock);
+        uint32_t crowd_count = shared.crowd_count;
+        memcpy(crowd, shared.crowd, crowd_count * sizeof *crowd);
+        shared.crowd_count = 0;
         while (shared.job_count > 0 && count < BATCH_MAX)
             batch[count++] = shared.jobs[--shared.job_count];
         int stop = shared.stop;
         pthread_mutex_unlock(&shared.lock);
+        if (crowd_count)
+            answer_alike(crowd, crowd_count, &dice, blob);
         if (count == 0 && stop)
             break;
+        if (count == 0)
+            continue;
         if (roll(&dice, 2))
             pause_ms(roll(&dice, 3));
         char peer[64];
@@ -422,6 +469,56 @@ static struct job read_row(const struct tr_row *row, const uint8_t *arena)
     return job;
 }
 
+struct parked {
+    struct job jobs[CROWD_MAX];
+    uint32_t count;
+};
+
+/* The client of a request that was parked, and perhaps still is, has left. */
+static void let_go(struct parked *parked, uint64_t handle)
+{
+    for (uint32_t i = 0; i < parked->count; i++) {
+        if (parked->jobs[i].handle != handle)
+            continue;
+        struct tr_taken taken;
+        uint8_t input[16 * 1024];
+        if (tr_reactor_take(shared.reactor, handle, input, sizeof input, &taken) != 0)
+            broken("a parked connection is gone, or holds more than was read");
+        close(taken.descriptor);
+        parked->jobs[i] = parked->jobs[--parked->count];
+        return;
+    }
+}
+
+static void park(struct parked *parked, struct job job)
+{
+    uint32_t left;
+    tr_reactor_park(shared.reactor, &job.handle, 1, &left);
+    parked->jobs[parked->count++] = job;
+    if (left == TR_ROW_LEFT)
+        let_go(parked, job.handle);
+}
+
+/* Now and then those that wait are answered, here or elsewhere. */
+static void perhaps_answer(struct parked *parked, uint64_t *dice, uint8_t *blob)
+{
+    if (parked->count == 0 || (parked->count < CROWD_MAX / 2 && roll(dice, 6)))
+        return;
+    if (roll(dice, 3) == 0) {
+        answer_alike(parked->jobs, parked->count, dice, blob);
+        parked->count = 0;
+        return;
+    }
+    pthread_mutex_lock(&shared.lock);
+    if (shared.crowd_count == 0) {
+        memcpy(shared.crowd, parked->jobs, parked->count * sizeof *parked->jobs);
+        shared.crowd_count = parked->count;
+        parked->count = 0;
+        pthread_cond_signal(&shared.wake);
+    }
+    pthread_mutex_unlock(&shared.lock);
+}
+
 /* Those that the columns hold, in their order; how many. */
 static uint32_t read_columns(const struct tr_turn *turn, struct job *jobs)
 {
@@ -446,7 +543,8 @@ static uint32_t read_columns(const struct tr_turn *turn, struct job *jobs)
     return rows;
 }
 
-static void serve_rows(const struct tr_turn *turn, uint64_t *dice, uint8_t *blob)
+static void serve_rows(const struct tr_turn *turn, struct parked *parked, uint64_t *dice,
+                       uint8_t *blob)
 {
     struct job jobs[ROWS], own[BATCH_MAX];
     uint32_t own_count = 0, count = read_columns(turn, jobs);
@@ -457,15 +555,19 @@ static void serve_rows(const struct tr_turn *turn, uint64_t *dice, uint8_t *blob
             broken("a client was refused");
         if (row->kind == TR_ROW_HANDOVER)
             take(row->handle, NULL);
-        else
+        else if (row->kind == TR_ROW_LEFT)
+            let_go(parked, row->handle);
+        else if (row->kind == TR_ROW_REQUEST) /* who is only leaving may still be reading */
             jobs[count++] = read_row(row, turn->arena);
     }
     for (uint32_t i = 0; i < count; i++) {
-        uint64_t fate = roll(dice, 10);
+        uint64_t fate = roll(dice, 14);
         if (fate == 0) {
             take(jobs[i].handle, &jobs[i]);
         } else if (fate <= 3 && own_count < BATCH_MAX) {
             own[own_count++] = jobs[i];
+        } else if (fate >= 10 && parked->count < CROWD_MAX) {
+            park(parked, jobs[i]);
         } else {
             pthread_mutex_lock(&shared.lock);
             assert(shared.job_count < sizeof shared.jobs / sizeof *shared.jobs);
@@ -512,6 +614,7 @@ static void *poller_main(void *argument)
     uint32_t columns[6][ROWS];
     uint64_t handles[ROWS];
     assert(arena && payload && heads);
+    struct parked parked = {.count = 0};
     uint32_t turns = 0;
     while (!stopped()) {
         struct pollfd readable = {.fd = tr_reactor_descriptor(shared.reactor), .events = POLLIN};
@@ -534,7 +637,8 @@ static void *poller_main(void *argument)
             turn.polled.arena > turn.arena_capacity ||
             turn.collected.payload > turn.columns.payload_capacity)
             broken("more rows than there is space");
-        serve_rows(&turn, &dice, blob);
+        serve_rows(&turn, &parked, &dice, blob);
+        perhaps_answer(&parked, &dice, blob);
         give_back();
         learn(heads, &dice);
         if (roll(&dice, 200) == 0)
@@ -634,5 +738,6 @@ int main(int count, char **arguments)
     SHOW(counters, unsent);
     SHOW(counters, offered);
     SHOW(shared, rows);
+    SHOW(counters, departed);
     return 0;
 }

@@ -6,10 +6,16 @@
 /* Clients that know every byte they must receive, and leave whenever they like.
 
    Each connection has an id that no other ever has. Its requests are numbered; id and number stand
-   in the request's path, its body is a function of them, and so is the answer. A received byte that
-   is not the expected one ends the program. */
+   in the request's path, its body is a function of them, and so is the answer; some requests, of
+   whatever connection, have one of COMMON_ANSWERS. A received byte that is not the expected one
+   ends the program. */
 
-enum { REQUEST_BYTES_MAX = 24 * 1024, ANSWER_BYTES_MAX = 60 * 1024, LANES = 4 };
+enum {
+    REQUEST_BYTES_MAX = 24 * 1024,
+    ANSWER_BYTES_MAX = 60 * 1024,
+    LANES = 4,
+    COMMON_ANSWERS = 5,
+};
 
 struct crowd_counts {
     uint64_t connections;
@@ -39,6 +45,9 @@ int record_read(const uint8_t *record, size_t length, uint64_t *id, uint32_t *nu
 
 /* The pieces of the form: what is before the id, between the two, and behind. */
 extern const char *const FORM_PIECES[3];
+
+/* Which of the common answers a request has; -1: one of its own. */
+int answer_common(uint64_t id, uint32_t number);
 
 /* The answer to a request: out holds ANSWER_BYTES_MAX. Returns its length. */
 size_t answer_make(uint64_t id, uint32_t number, uint8_t *out);

@@ -120,14 +120,14 @@ BOTH: Final = pytest.mark.parametrize(
 
 @BOTH
 def test_no_answer_reaches_another_client(sanitizer: tuple[str, ...], tmp_path: Path) -> None:
-    """Issue 4: random disconnects, partial sends, reuse, stale handles, hand-overs."""
+    """Issue 4: random disconnects, partial sends, reuse, stale handles, hand-overs, crowds."""
     program = programs.build(tmp_path / "stress", REACTOR, sanitizer)
     seed = new_seed()
     counts = counts_of(programs.run(program, str(programs.SECONDS), str(CLIENTS), str(seed)))
     # It did what it is for.
     assert counts["connections"] > CLIENTS
     assert counts["answers"] > CLIENTS
-    for what in ("left", "handed", "adopted", "stale", "unsent", "offered", "rows"):
+    for what in ("left", "handed", "adopted", "stale", "unsent", "offered", "rows", "departed"):
         assert counts[what] > 0, what
 
 

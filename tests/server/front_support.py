@@ -16,6 +16,7 @@ import trio
 from tailrace.operation import Operation, StreamKey
 from tailrace.rows import Rows
 from tailrace.ticket import RowsTaken
+from tailrace_server.context import Found, Wait
 from tailrace_server.engine_bridge import GroupContext, RowsContext
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.front import FrontLimits
@@ -143,6 +144,9 @@ class ServiceDouble:
         if request.path == "/at-once":
             return Response(200, (), (b"a" * int(parse_qs(request.query)["n"][0]),))
         return self._show(request)
+
+    def look(self, known: Known, wait: Wait, *, over: bool) -> Found | None:
+        raise AssertionError("nothing waits in the reactor")
 
     def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:
         raise AssertionError("nothing was planned")

@@ -12,6 +12,8 @@ from tailrace_server.fast.reactor import (
     BODY_BYTES_MAX,
     CLOSE,
     HANDOVER,
+    LEAVING,
+    LEFT,
     RECEIVE_BYTES,
     REQUEST,
     Reactor,
@@ -244,3 +246,67 @@ def test_answers_after_the_close_go_nowhere(reactor: Reactor) -> None:
         assert client.recv(1) == b""
         assert reactor.answer([handle], [b"x"], bytes(1)) == 0
         assert reactor.take(handle) is None
+
+
+# -- parked: requests that wait
+
+
+def test_only_who_is_parked_is_told_to_leave_and_once(reactor: Reactor) -> None:
+    with connect(reactor) as busy, connect(reactor) as parked:
+        for client in (busy, parked):
+            client.send(GET % b"1")
+        handles = [handle for handle, _, _ in poll(reactor)]
+        assert reactor.park(handles[1:]) == []
+        for client in (busy, parked):
+            client.shutdown(socket.SHUT_WR)
+        assert poll(reactor) == [(handles[1], LEAVING, b"")]
+        assert poll(reactor) == []
+        parked.close()
+        busy.close()
+        assert poll(reactor) == [(handles[1], LEFT, b"")]
+        assert poll(reactor) == []
+        assert reactor.counters()["departed"] == 2
+        assert reactor.answer(handles, [b"x", b"y"], bytes(2)) == 2
+        assert reactor.counters()["open"] == 0
+
+
+def test_who_has_left_before_is_told_when_parked(reactor: Reactor) -> None:
+    with connect(reactor) as leaving, connect(reactor) as left, connect(reactor) as here:
+        for client in (leaving, left, here):
+            client.send(GET % b"1")
+        leaving.shutdown(socket.SHUT_WR)
+        left.close()
+        handles = [handle for handle, _, _ in poll(reactor)]
+        stale = handles[0] + (1 << 32)
+        assert reactor.park([stale, *handles]) == [(handles[0], LEAVING), (handles[1], LEFT)]
+        assert reactor.counters()["stale"] == 1
+
+
+def test_a_wait_ends_with_its_answer(reactor: Reactor) -> None:
+    """The connection goes on; what its client does then is told in the usual way."""
+    with connect(reactor) as client:
+        client.send(GET % b"1" + GET % b"2")
+        handle = one(reactor)
+        assert reactor.park([handle]) == []
+        assert not is_readable(reactor)  # the second request waits behind the first
+        reactor.answer([handle], [b"first"], bytes(1))
+        assert one(reactor) == handle
+        client.close()
+        assert poll(reactor) == []
+
+
+def test_one_piece_for_many(reactor: Reactor) -> None:
+    with connect(reactor) as a, connect(reactor) as b, connect(reactor) as c:
+        for client in (a, b, c):
+            client.send(GET % b"1")
+        handles = [handle for handle, _, _ in poll(reactor)]
+        stale = handles[0] + (1 << 32)
+        pieces, flags = [b"two", b"", b"one"], bytes([0, 0, CLOSE])
+        assert reactor.answer_alike([*handles, stale], [0, 2, 0, 0], pieces, flags) == 3
+        assert [client.recv(10) for client in (a, b, c)] == [b"two", b"one", b"two"]
+        assert b.recv(10) == b""
+        assert is_silent(a)
+        # A piece that is none is sent to nobody, nor is anything behind it.
+        a.send(GET % b"2")
+        assert reactor.answer_alike([one(reactor)], [1], [b"x"], bytes(1)) == 0
+        assert is_silent(a)

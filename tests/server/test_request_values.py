@@ -366,6 +366,28 @@ def test_10_1_a_cursor_is_beyond_the_clients(now_s: float, client: int, jitter_s
     assert found <= max(client + 180, cursor.next_cursor(now_s, None, 1))
 
 
+@given(
+    st.floats(1.8e9, 4e9),
+    st.lists(st.integers(0, 10**15 - 1) | st.integers(4_000_000, 4_010_000), min_size=1),
+    st.integers(1, 3600),
+)
+def test_10_1_one_cursor_does_for_all_of_a_company(
+    now_s: float, clients: list[int], jitter_s: int
+) -> None:
+    present = cursor.next_cursor(now_s, None, jitter_s)
+    companies: dict[int | None, list[int]] = {cursor.company(None, present): []}
+    for client in clients:
+        companies.setdefault(cursor.company(client, present), []).append(client)
+    for company, members in companies.items():
+        foremost = max(members, default=None)
+        found = cursor.next_cursor(now_s, foremost, jitter_s)
+        assert all(client < found for client in members)
+        if company is None:
+            assert found == present
+        else:  # nobody is carried further than this
+            assert found <= min(members) + 1023 + 180
+
+
 def test_10_1_a_cursor_is_the_number_of_its_interval() -> None:
     assert cursor.next_cursor(cursor.EPOCH_S, None, 1) == 0
     assert cursor.next_cursor(cursor.EPOCH_S + 20 * 1000 + 19.9, 7, 1) == 1000

@@ -115,7 +115,7 @@ class Connection:
         shared: Shared,
         data: bytes,
         *,
-        output: bytes = b"",
+        output: tuple[Chunk, ...] = (),
         closing: bool = False,
         tag: int = 0,
     ) -> None:
@@ -208,8 +208,8 @@ class Connection:
     async def _serve(self) -> None:
         parser = self._parser
         if self._output:
-            await self._send(self._output)
-            self._output = b""
+            await self._send_gathered(list(self._output))
+            self._output = ()
         if self._closing:
             await self._linger()
             return

@@ -12,11 +12,13 @@ from tailrace_server.body import BodyBudget
 from tailrace_server.fast import writer
 from tailrace_server.fast.answers import Answers
 from tailrace_server.fast.connection import Connection
+from tailrace_server.fast.parked import Parked
 from tailrace_server.fast.reactor import Reactor, Taken
 from tailrace_server.fast.shared import Shared
 from tailrace_server.fast.tick import Tick
 from tailrace_server.front import FrontLimits, InSteps, at_capacity
 from tailrace_server.front_counters import FrontCounters
+from tailrace_server.protocol.message import Chunk
 
 _REFUSALS_MAX: Final = 256
 """Clients told 503 at the same time; beyond that a connection is closed without a word."""
@@ -49,6 +51,7 @@ class FastFront:
         self.handed_over = 0
         """How many connections got a task, each time that it did."""
         self._tick: Tick | None = None
+        self._parked: Parked | None = None
 
     @property
     def connections(self) -> int:
@@ -69,6 +72,7 @@ class FastFront:
             "handed_over": self.handed_over,
             "tasks": len(self._tasks),
             **({} if self._tick is None else self._tick.figures()),
+            **({} if self._parked is None else self._parked.figures()),
         }
 
     async def serve(
@@ -83,11 +87,19 @@ class FastFront:
         """
         answers = Answers(self._reactor, self._service, self._shared)
         answers.on_sent = self._end_if_drained
+        parked = self._parked = Parked(
+            self._reactor,
+            self._service,
+            self._shared,
+            hand_over=self._finish,
+            on_sent=self._end_if_drained,
+        )
         tick = self._tick = Tick(
             self._reactor,
             self._service,
             self._shared,
             answers,
+            parked,
             hand_over=self._hand_over,
             refuse=self._refuse,
         )
@@ -98,6 +110,7 @@ class FastFront:
             async with trio.open_nursery() as housekeeping:
                 housekeeping.start_soon(self._shared.watch.run)
                 housekeeping.start_soon(self._sweep)
+                await housekeeping.start(parked.run)
                 async with trio.open_nursery() as nursery:
                     self._nursery = nursery
                     task_status.started()
@@ -132,13 +145,20 @@ class FastFront:
 
     def _hand_over(self, taken: Taken, data: bytes) -> None:
         """Give a connection a task of its own; ``data`` comes before what was taken."""
+        self._start(taken, data, (taken.output,))
+
+    def _finish(self, taken: Taken, answer: tuple[Chunk, ...]) -> None:
+        """Have a task send the answer to the request that was out."""
+        self._start(taken, b"", answer)
+
+    def _start(self, taken: Taken, data: bytes, output: tuple[Chunk, ...]) -> None:
         assert self._nursery is not None
         sock = socket.socket(fileno=taken.descriptor)
         connection = Connection(
             sock,
             self._shared,
             data + taken.input,
-            output=taken.output,
+            output=output,
             closing=taken.closing,
             tag=taken.tag,
         )

@@ -1,7 +1,8 @@
 """The typed face of ``csrc/front/reactor.h``: the sockets of many connections at once.
 
-:meth:`Reactor.answer`, :meth:`~Reactor.peer` and :meth:`~Reactor.counters` may be called from
-any thread, the others belong to the Trio thread. Calls release the GIL.
+:meth:`Reactor.answer`, :meth:`~Reactor.answer_alike`, :meth:`~Reactor.peer` and
+:meth:`~Reactor.counters` may be called from any thread, the others belong to the Trio thread.
+Calls release the GIL.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _ADDRESS_BYTES: Final = 64
 REQUEST: Final[int] = lib.TR_ROW_REQUEST
 HANDOVER: Final[int] = lib.TR_ROW_HANDOVER
 REFUSED: Final[int] = lib.TR_ROW_REFUSED
+LEAVING: Final[int] = lib.TR_ROW_LEAVING
+LEFT: Final[int] = lib.TR_ROW_LEFT
 CLOSE: Final[int] = lib.TR_ANSWER_CLOSE
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -256,6 +259,47 @@ class Reactor:
                 len(counts),
             )
         )
+
+    def answer_alike(
+        self,
+        handles: Sequence[int],
+        which: Sequence[int],
+        pieces: Sequence[Chunk],
+        flags: bytes,
+    ) -> int:
+        """Send each handle the piece whose index in ``pieces`` stands in ``which``.
+
+        ``flags`` has a byte for each piece. Returns how many handles were still good.
+        """
+        assert len(handles) == len(which)
+        assert len(pieces) == len(flags)
+        blob = b"".join(pieces)
+        return int(
+            lib.tr_reactor_answer_alike(
+                self._pointer,
+                ffi.from_buffer("uint64_t[]", array("Q", handles)),
+                ffi.from_buffer("uint32_t[]", array("I", which)),
+                len(handles),
+                ffi.from_buffer("uint64_t[]", array("Q", accumulate(map(len, pieces)))),
+                ffi.from_buffer(flags),
+                len(pieces),
+                ffi.from_buffer(blob),
+                len(blob),
+            )
+        )
+
+    def park(self, handles: Sequence[int]) -> list[tuple[int, int]]:
+        """From now on, tell of the clients of these requests, which are out, when they leave.
+
+        Returns those that have left already: the handle, and :data:`LEAVING` or :data:`LEFT`,
+        which are otherwise kinds of rows.
+        """
+        count = len(handles)
+        left = ffi.new("uint32_t[]", count)
+        lib.tr_reactor_park(
+            self._pointer, ffi.from_buffer("uint64_t[]", array("Q", handles)), count, left
+        )
+        return [(handles[i], kind) for i, kind in enumerate(ffi.unpack(left, count)) if kind]
 
     def take(self, handle: int) -> Taken | None:
         """Take a connection out: one that was offered, or one whose request is out.

@@ -15,10 +15,19 @@ from typing import Any, Final
 import structlog
 
 from tailrace.errors import TailraceError
-from tailrace_server.context import Lasting, Plan
+from tailrace_server.context import Lasting, Plan, Wait
 from tailrace_server.fast.answers import Answers, Batch, Pending, started
 from tailrace_server.fast.kept import KeptAnswers
-from tailrace_server.fast.reactor import HANDOVER, METHODS, REQUEST, Reactor, Row, Taken
+from tailrace_server.fast.parked import Parked
+from tailrace_server.fast.reactor import (
+    HANDOVER,
+    METHODS,
+    REFUSED,
+    REQUEST,
+    Reactor,
+    Row,
+    Taken,
+)
 from tailrace_server.fast.rows import RowsPath
 from tailrace_server.fast.shared import Shared
 from tailrace_server.front import InSteps, Refusal, refuse_host, split_target
@@ -40,6 +49,7 @@ class Tick:
         service: InSteps,
         shared: Shared,
         answers: Answers,
+        parked: Parked,
         *,
         hand_over: Callable[[Taken, bytes], None],
         refuse: Callable[[int], None],
@@ -48,6 +58,7 @@ class Tick:
         self._service = service
         self._shared = shared
         self._answers = answers
+        self._parked = parked
         self._hand_over = hand_over
         self._refuse = refuse
         # Equal bytes mean the same: what is kept follows from the head alone.
@@ -105,8 +116,11 @@ class Tick:
                     self._answers.fail(batch, handle)
             elif kind == HANDOVER:
                 self._give(handle, b"")
-            else:
+            elif kind == REFUSED:
                 self._refuse(handle)
+            else:
+                self._parked.left(handle, kind)
+        self._parked.settle()
         if contexts:
             self._stage(batch, contexts)
         if batch.handles:
@@ -122,7 +136,7 @@ class Tick:
         contexts: list[Pending],
         began: float,
     ) -> None:
-        """Answer one request, give it away, or put what it asks to be staged into ``contexts``."""
+        """Answer one request, park it, give it away, or put what it stages into ``contexts``."""
         handle, _, _, keep_alive, head, head_length, body_length = fields[:7]
         length_at, length_size, number = fields[11:14]
         counters = self._shared.counters
@@ -168,6 +182,8 @@ class Tick:
             data = self._respond(batch, handle, known, plan.response, not keep_alive, began)
             if keep_alive and not body_length:
                 self._kept.keep(known, plan, data)
+        elif type(plan) is Wait:
+            self._parked.add(handle, known, plan, not keep_alive, began)
         else:
             assert isinstance(plan, Response)
             self._respond(batch, handle, known, plan, not keep_alive, began)

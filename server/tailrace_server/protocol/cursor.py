@@ -8,6 +8,7 @@ from typing import Final
 EPOCH_S: Final = 1_728_432_000  # 2024-10-09T00:00:00Z
 INTERVAL_S: Final = 20
 JITTER_S_MAX: Final = 3600
+_COMPANY_INTERVALS: Final = 1024
 _DIGITS: Final = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 
@@ -16,6 +17,18 @@ def parse_cursor(text: str | None) -> int | None:
     if text is None or not _DIGITS.fullmatch(text):
         return None
     return int(text)
+
+
+def company(client: int | None, present: int) -> int | None:
+    """Equal for clients that can be answered with one cursor: that of the foremost of them.
+
+    Who is behind the ``present`` interval gets that one, and so is one company. The others have
+    been given jitter before, perhaps not the same, and none of them loses by going as far as
+    the next; bounded, so that one who makes cursors up does not carry all others with it.
+    """
+    if client is None or client < present:
+        return None
+    return client // _COMPANY_INTERVALS
 
 
 def next_cursor(now_s: float, client: int | None, jitter_s: int) -> int:

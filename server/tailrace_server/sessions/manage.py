@@ -21,7 +21,7 @@ from tailrace_server.protocol.errors import RequestError, too_large
 from tailrace_server.protocol.page_token import StreamsPage, encode_streams_page
 from tailrace_server.protocol.session_query import SessionsQuery
 from tailrace_server.protocol.timestamps import format_ms
-from tailrace_server.sessions.read import head_of
+from tailrace_server.sessions.common import head_of
 
 SCAN_STREAMS_MAX: Final = 20_000
 """A page of a filtered listing by id looks at about this many sessions, then says go on."""

@@ -4,37 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
-
-import trio
 
 import tailrace
 from tailrace.errors import Rejected
 from tailrace.offset import encode_offset
 from tailrace.outcome import Reason
-from tailrace_server.context import (
-    Answer,
-    Call,
-    Context,
-    LastingStep,
-    Step,
-    no_session,
-    session_key,
-)
+from tailrace_server.context import Answer, Call, Context, LastingStep, Step, session_key
 from tailrace_server.following import Follow
 from tailrace_server.live import LiveResponse, Send
 from tailrace_server.protocol import caching, headers, parse, render, session_query, sse, views
 from tailrace_server.protocol.errors import RequestError
-from tailrace_server.protocol.message import Chunk, HeaderList, Response
+from tailrace_server.protocol.message import Chunk, Response
 from tailrace_server.protocol.page_token import EventsPage, encode_events_page
 from tailrace_server.protocol.parse import Live
 from tailrace_server.protocol.session_query import EventsQuery
-from tailrace_server.sessions import pages, search
-
-_VARY: Final = (
-    headers.VARY,
-    ", ".join((headers.AUTHORIZATION, headers.API_KEY, headers.ANTHROPIC_BETA)),
-)
+from tailrace_server.sessions import long_poll, pages, search
+from tailrace_server.sessions.common import VARY, head_of, page_response, refusal, start_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,28 +58,6 @@ class SessionEncoding:
         return sse.json_array(records) if records else b""
 
 
-def head_of(context: Context, session: str) -> tailrace.Head:
-    """The session's head; the one 404 if there is none, 410 if it is deleted but forked from."""
-    try:
-        head = context.store.head(session_key(session))
-    except Rejected as error:
-        raise refusal(error, session) from None
-    if not head.is_json:
-        raise RequestError(
-            409,
-            Reason.CONTENT_TYPE_MISMATCH.value,
-            f"{session!r} is a stream of {head.content_type}, not a session of JSON events",
-        )
-    return head
-
-
-def refusal(error: Rejected, session: str) -> RequestError:
-    rejection = error.rejection
-    if rejection.reason in (Reason.STREAM_NOT_FOUND, Reason.BUCKET_NOT_FOUND):
-        return no_session(session)
-    return RequestError(render.STATUS[rejection.reason], rejection.reason.value, rejection.message)
-
-
 async def get_events(context: Context, call: Call) -> Answer:
     query = session_query.events_query(call.request, call.query)
     session = call.params["session"]
@@ -106,7 +69,7 @@ async def get_events(context: Context, call: Call) -> Answer:
     head = head_of(context, session)
     try:
         if query.live is Live.LONG_POLL:
-            return await _long_poll(context, call, query, head)
+            return await long_poll.poll(context, call, query, head)
         if query.text is not None:
             return await search.in_session(context, query, head)
         if query.descending:
@@ -125,8 +88,10 @@ async def stream_events(context: Context, call: Call) -> Answer:
 
 
 def prepare_get(context: Context, call: Call) -> Step | None:
-    """A plain page of the oldest events, which need not wait."""
+    """A plain page of the oldest events, which need not wait, or a long-poll."""
     query = session_query.events_query(call.request, call.query)
+    if query.live is Live.LONG_POLL:
+        return None if query.types else partial(long_poll.poll_now, context, call, query)
     if query.live is not None or query.text is not None or query.descending:
         return None
     if query.types or query.created.bounded or query.page is not None:
@@ -141,7 +106,7 @@ def _events_now(
     context: Context, session: str, query: EventsQuery, if_none_match: str | None
 ) -> Response | None:
     head = head_of(context, session)
-    start = _start(query, head)
+    start = start_of(query, head)
     if query.start is not None and query.start.ordinal is None:
         return _empty_page(start, head, no_store=True)
     try:
@@ -207,7 +172,7 @@ async def _ascending(
     context: Context, call: Call, query: EventsQuery, head: tailrace.Head
 ) -> Answer:
     now = query.start is not None and query.start.ordinal is None
-    start = _start(query, head)
+    start = start_of(query, head)
     stop = None
     if query.created.bounded:
         low, stop = await pages.time_bounds(context.bridge, head, query.created)
@@ -254,7 +219,7 @@ def _ascending_page(
     # another session tomorrow, and a cache has to ask.
     lasting = query.page is not None and more
     cache = caching.PRIVATE_HISTORY if lasting else caching.PRIVATE_TAIL
-    return _page_response(
+    return page_response(
         if_none_match,
         render.read_headers(page.next, up_to_date=up_to_date, closed=closed),
         tag,
@@ -267,7 +232,7 @@ def _ascending_page(
 async def _descending(
     context: Context, call: Call, query: EventsQuery, head: tailrace.Head
 ) -> Answer:
-    low = _start(query, head)
+    low = start_of(query, head)
     end = head.tail
     if query.created.bounded:
         from_time, end = await pages.time_bounds(context.bridge, head, query.created)
@@ -297,7 +262,7 @@ async def _descending(
     tag = caching.etag(
         head.stream_id, page.next, tail, closed=head.closed and up_to_date, variant=variant
     )
-    return _page_response(
+    return page_response(
         call.request.header(headers.IF_NONE_MATCH),
         found,
         tag,
@@ -305,98 +270,6 @@ async def _descending(
         page.chunks,
         token,
     )
-
-
-async def _long_poll(
-    context: Context, call: Call, query: EventsQuery, head: tailrace.Head
-) -> Answer:
-    """Data, or 204 when none came in time (protocol section 5.7)."""
-    hub = context.hub
-    session = call.params["session"]
-    start = _start(query, head)
-    stream_id = head.stream_id
-    deadline = trio.current_time() + context.config.long_poll_timeout_s
-    with hub.reader(stream_id) as subscription:
-        while True:
-            current = context.bridge.head(head.key, stream_id)
-            if current is None or call.grant.revoked:
-                raise no_session(session)
-            head = current
-            if start < head.tail:
-                page, result = await pages.ascending(
-                    context.bridge,
-                    head,
-                    start,
-                    tailrace.limits.ORDINAL_MAX,
-                    bytes_max=context.config.read_bytes_max,
-                    limit=query.limit,
-                    types=query.types,
-                    processed=query.managed_agents,
-                )
-                if result.stream_id != stream_id:
-                    continue
-                if page.chunks:
-                    return _polled(context, call, query, start, page, result)
-                start = page.next
-                if start < result.tail:
-                    await trio.lowlevel.checkpoint()
-                    continue
-                head = context.bridge.head(head.key, stream_id) or head
-            if start >= head.tail:
-                late = trio.current_time() >= deadline
-                if head.closed or hub.draining or late:
-                    return _nothing_polled(context, query, head)
-                await hub.wait(subscription, head, deadline)
-
-
-def _polled(
-    context: Context,
-    call: Call,
-    query: EventsQuery,
-    start: int,
-    page: pages.Page,
-    result: tailrace.ReadResult,
-) -> Response:
-    up_to_date = page.next >= result.tail
-    closed = up_to_date and result.closed
-    found = render.read_headers(page.next, up_to_date=up_to_date, closed=closed)
-    if not closed:
-        found += ((headers.STREAM_CURSOR, str(context.hub.cursor(query.cursor))),)
-    token = None
-    if not up_to_date:
-        token = encode_events_page(EventsPage(result.stream_id, False, page.next, 0))
-    variant = query.variant + ("m" if token else "")
-    tag = caching.etag(result.stream_id, start, page.next, closed=closed, variant=variant)
-    return _page_response(
-        call.request.header(headers.IF_NONE_MATCH),
-        found,
-        tag,
-        caching.PRIVATE_TAIL,
-        page.chunks,
-        token,
-    )
-
-
-def _nothing_polled(context: Context, query: EventsQuery, head: tailrace.Head) -> Response:
-    found = render.read_headers(head.tail, up_to_date=True, closed=head.closed)
-    if not head.closed:
-        found += ((headers.STREAM_CURSOR, str(context.hub.cursor(query.cursor))),)
-    return render.empty(204, ((headers.CACHE_CONTROL, caching.NO_STORE), *found))
-
-
-def _start(query: EventsQuery, head: tailrace.Head) -> int:
-    """The ordinal to start at: what was asked for, never beyond the tail."""
-    if query.start is None:
-        return head.start
-    if query.start.ordinal is None:
-        return head.tail
-    if query.start.ordinal < head.start:
-        raise RequestError(
-            410,
-            Reason.TRIMMED.value,
-            f"offset: the events before {encode_offset(head.start)} are no longer kept",
-        )
-    return min(query.start.ordinal, head.tail)
 
 
 def _check_page(page: EventsPage, head: tailrace.Head) -> None:
@@ -414,20 +287,6 @@ def _empty_page(start: int, head: tailrace.Head, *, no_store: bool) -> Response:
     cache = caching.NO_STORE if no_store else caching.PRIVATE_TAIL
     return Response(
         200,
-        (render.APPLICATION_JSON, (headers.CACHE_CONTROL, cache), _VARY, *found, *headers.BASE),
+        (render.APPLICATION_JSON, (headers.CACHE_CONTROL, cache), VARY, *found, *headers.BASE),
         render.data_page((), None),
     )
-
-
-def _page_response(
-    if_none_match: str | None,
-    found: HeaderList,
-    tag: str,
-    cache: str,
-    chunks: list[Chunk],
-    token: str | None,
-) -> Response:
-    shared = ((headers.ETAG, tag), (headers.CACHE_CONTROL, cache), _VARY, *found, *headers.BASE)
-    if caching.none_match(if_none_match, tag):
-        return Response(304, shared)
-    return Response(200, (render.APPLICATION_JSON, *shared), render.data_page(tuple(chunks), token))

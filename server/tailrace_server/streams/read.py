@@ -7,15 +7,22 @@ import time
 from dataclasses import dataclass
 from functools import partial
 
-import trio
-
 import tailrace
 from tailrace.errors import Rejected
 from tailrace.offset import encode_offset
 from tailrace.operation import StreamKey
 from tailrace.outcome import Reason
 from tailrace.stream import media_type
-from tailrace_server.context import Answer, Call, Context, LastingStep, Step
+from tailrace_server.context import (
+    Answer,
+    Call,
+    Context,
+    Found,
+    LastingStep,
+    Step,
+    Wait,
+    wait_for,
+)
 from tailrace_server.following import Follow
 from tailrace_server.keys import Right
 from tailrace_server.live import LiveResponse, Send
@@ -91,9 +98,11 @@ async def head_stream(context: Context, call: Call) -> Answer:
 
 
 def prepare_get(context: Context, call: Call) -> Step | None:
-    """A catch-up read that need not wait."""
+    """A catch-up read that need not wait, or a long-poll."""
     key = stream_key(call, Right.READ)
     query = stream_request.read_query(call.request, call.query)
+    if query.live is Live.LONG_POLL:
+        return partial(_poll_now, context, call, key, query)
     if query.live is not None:
         return None
     if_none_match = call.request.header(headers.IF_NONE_MATCH)
@@ -126,7 +135,8 @@ async def get_stream(context: Context, call: Call) -> Answer:
         if query.live is Live.SSE:
             return _follow(context, call, query, head)
         if query.live is Live.LONG_POLL:
-            return await _long_poll(context, call, query, head)
+            wait = _wait(context, call, query, head, _start(query, head))
+            return await wait_for(wait, call.grant)
         if query.start.ordinal is None:
             return stream_response.tail(head)
         result = await context.bridge.read_pieces(
@@ -197,26 +207,46 @@ def _follow(context: Context, call: Call, query: ReadQuery, head: tailrace.Head)
     return LiveResponse(200, found, run)
 
 
-async def _long_poll(
-    context: Context, call: Call, query: ReadQuery, head: tailrace.Head
-) -> Response:
-    """Data, or 204 when none came in time (section 5.7)."""
-    hub, key, stream_id = context.hub, head.key, head.stream_id
+def _wait(context: Context, call: Call, query: ReadQuery, head: tailrace.Head, start: int) -> Wait:
+    """The long-poll that a request is, once it is to wait (section 5.7)."""
     if_none_match = call.request.header(headers.IF_NONE_MATCH)
-    start = _start(query, head)
-    deadline = trio.current_time() + context.config.long_poll_timeout_s
-    with hub.reader(stream_id) as subscription:
-        while True:
-            current = context.bridge.head(key, stream_id)
-            if current is None or call.grant.revoked:
-                raise no_stream(key.stream)
-            if start < current.tail:
-                result = await context.bridge.read_pieces(
-                    key, start, max_bytes=context.config.read_bytes_max
-                )
-                if result.stream_id == stream_id:
-                    return _page(context, if_none_match, current, result, hub.cursor(query.cursor))
-                continue  # deleted and made again: the next look finds this one gone
-            if current.closed or hub.draining or trio.current_time() >= deadline:
-                return stream_response.nothing_new(current, hub.cursor(query.cursor))
-            await hub.wait(subscription, current, deadline)
+    look = partial(_look, context, head, start, if_none_match)
+    return Wait(context.hub, head, start, (start, if_none_match), query.cursor, look)
+
+
+def _look(
+    context: Context,
+    began: tailrace.Head,
+    start: int,
+    if_none_match: str | None,
+    over: bool,
+    revoked: bool,
+) -> Found | None:
+    """See :class:`Wait`: data, or 204 when none came in time."""
+    key = began.key
+    head = context.bridge.head(key, began.stream_id)
+    if head is None or revoked:
+        raise no_stream(key.stream)
+    if start < head.tail:
+        try:
+            result = context.store.read_pieces(key, start, max_bytes=context.config.read_bytes_max)
+        except Rejected as error:
+            raise refusal(error, key) from None
+        if result.stream_id != head.stream_id:  # deleted and made again
+            raise no_stream(key.stream)
+        return partial(_page, context, if_none_match, head, result)
+    if head.closed or context.hub.draining or over:
+        return partial(stream_response.nothing_new, head)
+    return None
+
+
+def _poll_now(context: Context, call: Call, key: StreamKey, query: ReadQuery, _body: bytes) -> Wait:
+    try:
+        head = context.store.head(key)
+        if head.ttl_ms is not None:
+            context.store.read(key, head.tail, max_bytes=1)  # renews it, as in _touch
+    except Rejected as error:
+        raise refusal(error, key) from None
+    wait = _wait(context, call, query, head, _start(query, head))
+    context.hub.check_capacity()
+    return wait

@@ -261,6 +261,17 @@ _READS: Final = [
     Case("long-poll closed", ask(b"GET /v1/sessions/done/events?offset=now&live=long-poll"), 204),
     Case("long-poll data", ask(b"GET " + E + b"?offset=00000001&live=long-poll&limit=1"), 200),
     Case("long-poll times out", ask(b"GET " + E + b"?offset=now&live=long-poll"), 204),
+    Case("long-poll of one type", ask(b"GET " + E + b"?offset=-1&live=long-poll&type=none"), 204),
+    Case(
+        "long-poll of what is known",
+        ask(b"GET " + E + b"?offset=00000001&live=long-poll", b"If-None-Match: *"),
+        304,
+    ),
+    Case(
+        "long-poll processed",
+        ask(b"GET " + E + b"?offset=00000001&live=long-poll&limit=1&beta=true"),
+        200,
+    ),
     Case("long-poll without offset", ask(b"GET " + E + b"?live=long-poll&limit=1"), 200),
     Case(
         "long-poll unknown session",

@@ -183,6 +183,15 @@ _READS: Final = [
     Case("long-poll without", get(b"j?offset=now&live=long-poll"), 204),
     Case("long-poll at the end", get(b"closed?offset=now&live=long-poll"), 204),
     Case("long-poll of none", get(b"none?offset=now&live=long-poll"), 404),
+    Case("long-poll beyond", get(b"j?offset=99999999&live=long-poll&cursor=99999999"), 204),
+    Case("long-poll of text", get(b"t?offset=00000001&live=long-poll&cursor=x"), 200),
+    Case(
+        "long-poll of what is known", get(b"j?offset=-1&live=long-poll", b"If-None-Match: *"), 304
+    ),
+    Case("long-poll of a TTL", get(b"ttl?offset=now&live=long-poll"), 204),
+    Case("long-poll from no offset", get(b"j?offset=x&live=long-poll"), 400),
+    Case("long-poll that parts", get(b"j?offset=now&live=long-poll", b"Connection: close"), 204),
+    Case("head that polls", ask(b"HEAD " + S + b"j?offset=now&live=long-poll"), 200),
     Case("events of JSON", get(b"j?offset=-1&live=sse"), 200),
     Case("events of text", get(b"t?offset=-1&live=sse"), 200),
     Case("events of bytes", get(b"bytes?offset=-1&live=sse"), 200),
@@ -223,6 +232,7 @@ _FORKS: Final = [
     Case("delete the source", ask(b"DELETE " + S + b"t"), 204),
     Case("delete it again", ask(b"DELETE " + S + b"t"), 410),
     Case("read it", get(b"t"), 410),
+    Case("poll it", get(b"t?offset=now&live=long-poll"), 410),
     Case("head of it", ask(b"HEAD " + S + b"t"), 410),
     Case("append to it", post(b"t", TEXT, body=b"x"), 410),
     Case("create it", put(b"t", TEXT), 409),
