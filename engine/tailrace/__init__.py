@@ -63,7 +63,7 @@ from tailrace.rows import AppendedRows, Rows
 from tailrace.snapshot import SnapshotReader, SnapshotWriter
 from tailrace.store import Store
 from tailrace.ticket import Group, RowsTaken, Ticket
-from tailrace.views import BucketInfo, Head, Hit, SearchResult, StreamPage
+from tailrace.views import BucketInfo, DamagedRange, Head, Hit, SearchResult, StreamPage
 
 __version__ = "0.1.0"
 
@@ -81,6 +81,7 @@ __all__ = [
     "CreateBucket",
     "Created",
     "Damage",
+    "DamagedRange",
     "Delete",
     "DeleteBucket",
     "Deleted",

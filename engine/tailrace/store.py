@@ -34,7 +34,7 @@ from tailrace.outcome import Appended, Created, Deleted, Outcome, Reason, Reject
 from tailrace.plan import live_stream
 from tailrace.reader import ReadPieces, ReadResult
 from tailrace.rows import Rows
-from tailrace.scope import scope_of_bucket, scope_of_streams
+from tailrace.scope import scope_of
 from tailrace.snapshot import SnapshotReader, SnapshotWriter, open_visible
 from tailrace.storage import OsStorage, Storage
 from tailrace.stream import DEFAULT_CONTENT_TYPE, StreamState, is_expired
@@ -470,20 +470,17 @@ class Store:
         weigh a word are those of the streams searched; ``types`` and the times (from inclusive,
         until exclusive) only filter. Every record acknowledged before the call is considered.
         Streams that do not exist or are not searchable have no hits; no query is an error.
+        Records that damage keeps from being looked at are named in the answer, if they are
+        among what is searched: see :class:`tailrace.views.SearchResult`.
         """
         if not 0 < limit <= limits.SEARCH_LIMIT_MAX:
             raise InvalidArgument("limit", f"must be from 1 to {limits.SEARCH_LIMIT_MAX}")
         if self._closed:
             raise StoreClosed("the store is closed")
         self._core.indexer.catch_up(self._core.committer.durable_position)
-        now_ms = self._now_ms()
-        if keys is None:
-            scope = scope_of_bucket(
-                self._core.durable, self._core.indexer.searchable, bucket, now_ms
-            )
-        else:
-            wanted = [StreamKey(*key) for key in keys]
-            scope = scope_of_streams(self._core.durable, wanted, now_ms)
+        wanted = None if keys is None else [StreamKey(*key) for key in keys]
+        searchable = self._core.indexer.searchable
+        scope = scope_of(self._core.durable, searchable, wanted, bucket, self._now_ms())
         found = self._core.indexer.index.search(
             query,
             scope=scope.items,
@@ -493,7 +490,8 @@ class Store:
             created_until_ms=created_until_ms,
             count_streams=count_streams,
         )
-        return scope.named(found)
+        # Asked for after the search: it knows of each hole that the search did not see into.
+        return scope.named(found, self._core.indexer.index.holes, self._core.log.segment_bytes)
 
     def counters(self) -> dict[str, int]:
         """Numbers for monitoring, since this store was opened."""
