@@ -20,6 +20,7 @@ from tailrace.errors import (
     InvalidArgument,
     LogPoisoned,
     Overloaded,
+    RecordsLost,
     Rejected,
     StoreClosed,
     StoreLocked,
@@ -58,7 +59,7 @@ from tailrace.outcome import (
     Updated,
 )
 from tailrace.reader import ReadPieces, ReadResult
-from tailrace.repair import RepairReport, repair
+from tailrace.repair import LostRecords, RepairReport, repair
 from tailrace.rows import AppendedRows, Rows
 from tailrace.snapshot import SnapshotReader, SnapshotWriter
 from tailrace.store import Store
@@ -91,6 +92,7 @@ __all__ = [
     "Hit",
     "InvalidArgument",
     "LogPoisoned",
+    "LostRecords",
     "Operation",
     "Options",
     "Outcome",
@@ -100,6 +102,7 @@ __all__ = [
     "ReadResult",
     "Reason",
     "Records",
+    "RecordsLost",
     "Rejected",
     "Rejection",
     "RepairReport",
