@@ -13,7 +13,6 @@ from tailrace import limits, validate
 from tailrace.core import Core
 from tailrace.decide_snapshot import refuse_early
 from tailrace.errors import InvalidArgument, Rejected, StoreClosed
-from tailrace.listing import stream_page
 from tailrace.operation import (
     Append,
     Create,
@@ -30,12 +29,13 @@ from tailrace.operation import (
     Trim,
 )
 from tailrace.options import Options
-from tailrace.outcome import Appended, Created, Deleted, Outcome, Reason, Rejection, Updated
+from tailrace.outcome import Appended, Created, Deleted, Outcome, Rejection, Updated
 from tailrace.plan import live_stream
 from tailrace.reader import ReadPieces, ReadResult
 from tailrace.rows import Rows
 from tailrace.scope import scope_of
 from tailrace.snapshot import SnapshotReader, SnapshotWriter, open_visible
+from tailrace.sorted_names import CreationPlace
 from tailrace.storage import OsStorage, Storage
 from tailrace.stream import DEFAULT_CONTENT_TYPE, StreamState, is_expired
 from tailrace.ticket import Group, RowsTaken, Ticket
@@ -426,10 +426,7 @@ class Store:
 
     def bucket(self, bucket: str) -> BucketInfo:
         """Rejected if there is no such bucket."""
-        state = self._core.durable.buckets.get(bucket)
-        if state is None:
-            raise Rejected(Rejection(Reason.BUCKET_NOT_FOUND, f"bucket {bucket} does not exist"))
-        return BucketInfo(*state)
+        return self._core.listing.bucket(bucket)
 
     def list_streams(
         self,
@@ -444,11 +441,28 @@ class Store:
 
         ``after`` is the last name of the page before, in the direction of the listing.
         """
-        if not 0 < limit <= limits.LIST_LIMIT_MAX:
-            raise InvalidArgument("limit", f"must be from 1 to {limits.LIST_LIMIT_MAX}")
-        self.bucket(bucket)
-        source = self._core.durable, self._core.names, self._now_ms()
-        return stream_page(*source, bucket, prefix, after, limit, descending=descending)
+        return self._core.listing.by_name(bucket, prefix, after, limit, descending=descending)
+
+    def list_created(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        after: tuple[int, str] | None = None,
+        created_from_ms: int | None = None,
+        created_until_ms: int | None = None,
+        limit: int = limits.LIST_LIMIT_MAX,
+        descending: bool = False,
+    ) -> StreamPage:
+        """Streams of a bucket, oldest (or newest) first; those of one millisecond by name.
+
+        ``after`` is ``created_at_ms`` and name of the last one of the page before. The times
+        bound what is listed, from inclusive, until exclusive.
+        """
+        place = None if after is None else CreationPlace(*after)
+        created = created_from_ms, created_until_ms
+        by_creation = self._core.listing.by_creation
+        return by_creation(bucket, prefix, place, created, limit, descending=descending)
 
     # --- search
 
