@@ -52,7 +52,7 @@ class Listing:
         self,
         bucket: str,
         prefix: str,
-        after: CreationPlace | None,
+        after: tuple[int, str] | None,
         created: tuple[int | None, int | None],
         limit: int,
         *,
@@ -78,7 +78,8 @@ class Listing:
                 return None
             return head_of(state)
 
-        return _page(fetch, after, count, visible, limit)
+        place = None if after is None else CreationPlace(*after)
+        return _page(fetch, place, count, visible, limit)
 
     def _check(self, bucket: str, limit: int) -> None:
         if not 0 < limit <= LIST_LIMIT_MAX:

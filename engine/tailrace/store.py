@@ -35,7 +35,6 @@ from tailrace.reader import ReadPieces, ReadResult
 from tailrace.rows import Rows
 from tailrace.scope import scope_of
 from tailrace.snapshot import SnapshotReader, SnapshotWriter, open_visible
-from tailrace.sorted_names import CreationPlace
 from tailrace.storage import OsStorage, Storage
 from tailrace.stream import DEFAULT_CONTENT_TYPE, StreamState, is_expired
 from tailrace.ticket import Group, RowsTaken, Ticket
@@ -459,10 +458,8 @@ class Store:
         ``after`` is ``created_at_ms`` and name of the last one of the page before. The times
         bound what is listed, from inclusive, until exclusive.
         """
-        place = None if after is None else CreationPlace(*after)
-        created = created_from_ms, created_until_ms
-        by_creation = self._core.listing.by_creation
-        return by_creation(bucket, prefix, place, created, limit, descending=descending)
+        created, by_creation = (created_from_ms, created_until_ms), self._core.listing.by_creation
+        return by_creation(bucket, prefix, after, created, limit, descending=descending)
 
     # --- search
 
