@@ -53,6 +53,7 @@ tailrace.search.part
 tailrace.search.part_writer
 tailrace.search.memory_part
 tailrace.search.part_list
+tailrace.search.part_files
 tailrace.search.index
 
 tailrace.scope

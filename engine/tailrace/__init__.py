@@ -20,6 +20,7 @@ from tailrace.errors import (
     InvalidArgument,
     LogPoisoned,
     Overloaded,
+    RecordsLost,
     Rejected,
     StoreClosed,
     StoreLocked,
@@ -58,12 +59,12 @@ from tailrace.outcome import (
     Updated,
 )
 from tailrace.reader import ReadPieces, ReadResult
-from tailrace.repair import RepairReport, repair
+from tailrace.repair import LostRecords, RepairReport, repair
 from tailrace.rows import AppendedRows, Rows
 from tailrace.snapshot import SnapshotReader, SnapshotWriter
 from tailrace.store import Store
 from tailrace.ticket import Group, RowsTaken, Ticket
-from tailrace.views import BucketInfo, Head, Hit, SearchResult, StreamPage
+from tailrace.views import BucketInfo, DamagedRange, Head, Hit, SearchResult, StreamPage
 
 __version__ = "0.1.0"
 
@@ -81,6 +82,7 @@ __all__ = [
     "CreateBucket",
     "Created",
     "Damage",
+    "DamagedRange",
     "Delete",
     "DeleteBucket",
     "Deleted",
@@ -90,6 +92,7 @@ __all__ = [
     "Hit",
     "InvalidArgument",
     "LogPoisoned",
+    "LostRecords",
     "Operation",
     "Options",
     "Outcome",
@@ -99,6 +102,7 @@ __all__ = [
     "ReadResult",
     "Reason",
     "Records",
+    "RecordsLost",
     "Rejected",
     "Rejection",
     "RepairReport",

@@ -55,9 +55,14 @@ class BadBatch(ValueError):
 
 
 class Catalog:
-    """Buckets and streams by name and by id."""
+    """Buckets and streams by name and by id.
+
+    ``skips``: a LOST batch was replayed. The batches behind it may take up a stream beyond its
+    tail, as the records before that may have been among what was lost.
+    """
 
     def __init__(self) -> None:
+        self.skips = False
         self.streams: dict[int, StreamState] = {}
         self.names: dict[StreamKey, int] = {}
         self.buckets: dict[str, BucketState] = {}
@@ -104,12 +109,19 @@ def apply(catalog: Catalog, batch: Batch) -> Change:
     """What ``batch`` changes in ``catalog``; :class:`BadBatch` if it cannot belong there."""
     try:
         if batch.kind == 1:  # Kind.APPEND, whose enum lookup the hot path spares
-            return Change((_append(_stream(catalog, batch), batch),))
+            return Change((_append(catalog, _stream(catalog, batch), batch),))
         return _APPLY[Kind(batch.kind)](catalog, batch)
     except BadBatch:
         raise
     except (BadFields, KeyError, ValueError) as error:
         raise BadBatch(f"batch of kind {batch.kind}: {error}") from error
+
+
+def replay(catalog: Catalog, batch: Batch) -> None:
+    """Make the next batch of the log part of ``catalog``. BadBatch as :func:`apply`."""
+    catalog.install(apply(catalog, batch))
+    if batch.kind == Kind.LOST:
+        catalog.skips = True
 
 
 def _stream(catalog: Catalog, batch: Batch) -> StreamState:
@@ -119,10 +131,21 @@ def _stream(catalog: Catalog, batch: Batch) -> StreamState:
     return state
 
 
-def _append(state: StreamState, batch: Batch) -> StreamState:
+def _reaching(catalog: Catalog, state: StreamState, ordinal: int) -> StreamState:
+    """``state``, which a batch proves to have had all records before ``ordinal``."""
+    if not catalog.skips or ordinal <= state.tail:
+        return state
+    return state._replace(tail=ordinal)
+
+
+def _append(catalog: Catalog, state: StreamState, batch: Batch) -> StreamState:
     tail = state.tail
     if batch.base_ordinal != tail or state.closed:
-        raise BadBatch(f"append at ordinal {batch.base_ordinal} of a stream whose tail is {tail}")
+        if state.closed or batch.base_ordinal < tail or not catalog.skips:
+            raise BadBatch(
+                f"append at ordinal {batch.base_ordinal} of a stream whose tail is {tail}"
+            )
+        tail = batch.base_ordinal
     flags = batch.flags
     closed = bool(flags & Flag.CLOSES)
     producers = state.producers
@@ -171,6 +194,7 @@ def _create(catalog: Catalog, batch: Batch) -> Change:
     if Tag.SOURCE_ID in fields:
         source_id = to_int(fields[Tag.SOURCE_ID])
         source = states.get(source_id) or catalog.streams[source_id]
+        source = _reaching(catalog, source, batch.base_ordinal)
         if batch.base_ordinal > source.tail:
             raise BadBatch(f"a fork at ordinal {batch.base_ordinal} of a tail of {source.tail}")
         states[source_id] = source._replace(forks=source.forks + 1)
@@ -193,7 +217,7 @@ def _create(catalog: Catalog, batch: Batch) -> Change:
         False,
         None,
     )
-    states[batch.stream_id] = _append(empty, batch)
+    states[batch.stream_id] = _append(catalog, empty, batch)
     names = (*gone.names, (key, batch.stream_id))
     buckets = (*gone.buckets, (key.bucket, bucket._replace(streams=bucket.streams + 1)))
     return Change(tuple(states.values()), gone.removed, names, buckets)
@@ -277,7 +301,7 @@ def _metadata(catalog: Catalog, batch: Batch) -> Change:
 
 def _trim(catalog: Catalog, batch: Batch) -> Change:
     start = to_int(batch.field_items()[Tag.START])
-    state = _stream(catalog, batch)
+    state = _reaching(catalog, _stream(catalog, batch), start)
     if not state.start <= start <= state.tail:
         raise BadBatch(f"retained start {start} is not from {state.start} to {state.tail}")
     return Change((state._replace(start=start),))
@@ -285,7 +309,7 @@ def _trim(catalog: Catalog, batch: Batch) -> Change:
 
 def _snapshot(catalog: Catalog, batch: Batch) -> Change:
     snapshot = snapshot_from_fields(batch.field_items())
-    state = _stream(catalog, batch)
+    state = _reaching(catalog, _stream(catalog, batch), snapshot.ordinal)
     oldest = state.start if state.snapshot is None else state.snapshot.ordinal + 1
     if not oldest <= snapshot.ordinal <= state.tail:
         raise BadBatch(f"snapshot at {snapshot.ordinal} is not from {oldest} to {state.tail}")

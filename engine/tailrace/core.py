@@ -12,6 +12,7 @@ from tailrace.commit import Committer
 from tailrace.errors import TailraceError
 from tailrace.expiry import Expiry
 from tailrace.indexer import Indexer
+from tailrace.listing import Listing
 from tailrace.operation import Create, Operation, StreamKey
 from tailrace.options import Options
 from tailrace.plain_rows import PlainRows
@@ -43,6 +44,7 @@ class Core:
         self.reserve = Reserve(storage, self.log.segment_bytes, options.reserve_bytes_max)
         recovered.live.reserve = self.reserve
         self.names = SortedNames(self.durable)
+        self.listing = Listing(self.durable, self.names, now_ms)
         self.expiry = Expiry(self.durable.streams)
         self.waiters = Waiters()
         self.reader = Reader(self.log, self.durable)

@@ -67,11 +67,17 @@ class Corrupted(TailraceError):
 
     ``file`` is the file's name in the data directory, ``position`` the log position
     (or, for other files, the byte offset) of the damage, ``stream`` the stream's
-    ``bucket/name`` where it is known.
+    ``bucket/name`` where it is known, ``ordinal`` the first record that cannot be read.
     """
 
     def __init__(
-        self, message: str, *, file: str, position: int, stream: str | None = None
+        self,
+        message: str,
+        *,
+        file: str,
+        position: int,
+        stream: str | None = None,
+        ordinal: int | None = None,
     ) -> None:
         where = f"{file} at position {position}"
         if stream is not None:
@@ -80,3 +86,23 @@ class Corrupted(TailraceError):
         self.file = file
         self.position = position
         self.stream = stream
+        self.ordinal = ordinal
+
+
+class RecordsLost(Corrupted):
+    """Records ``first`` to ``stop`` (exclusive) were damaged, and `tailrace repair` gave them up.
+
+    The stream goes on at ``stop``, which may be its tail.
+    """
+
+    def __init__(self, first: int, stop: int, *, file: str, position: int, stream: str) -> None:
+        super().__init__(
+            f"records {first} to {stop - 1} were damaged and given up by `tailrace repair`; "
+            f"the stream goes on at {stop}",
+            file=file,
+            position=position,
+            stream=stream,
+            ordinal=first,
+        )
+        self.first = first
+        self.stop = stop

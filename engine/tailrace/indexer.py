@@ -3,6 +3,9 @@
 It walks the log from where the index ends, so live indexing and catching up after a
 restart are the same code, and nothing waits in memory. A search first lets the index
 catch up to what was durable when it was asked: what is acknowledged is found.
+
+Where the log is damaged it goes on behind the damage and has the index remember which
+records it passed over, so that a search can say what it may be missing.
 """
 
 from __future__ import annotations
@@ -14,9 +17,10 @@ from collections.abc import Callable
 
 from tailrace.batch import Batch, Kind, split_records
 from tailrace.catalog import Catalog
-from tailrace.log import Log
+from tailrace.log import Hole, Log
 from tailrace.search.document import Document
 from tailrace.search.index import SearchIndex
+from tailrace.search.part_list import Hole as PassedHole
 from tailrace.stream import StreamState
 
 _logger = logging.getLogger("tailrace")
@@ -61,6 +65,22 @@ class Indexer:
             state = self._durable.streams[stream_id]
             if state.start > state.config.base:
                 self.index.truncate_stream(stream_id, state.start)
+        self._look_at_holes()
+
+    def _look_at_holes(self) -> None:
+        """Ask the log again about damage that was passed over: it may have been repaired."""
+        for hole in self.index.holes:
+            left: list[PassedHole] = []
+            for item in self._log.batches(hole.position, hole.end, self.searchable):
+                if not isinstance(item, Hole):
+                    if item.ends:
+                        _logger.warning("records are whole again: search index made from there")
+                        self.index.rewind(hole.position)
+                        return
+                elif (passed := self._passed(item)) is not None:
+                    left.append(passed)
+            if left != [hole]:
+                self.index.replace_hole(hole, left)
 
     def created(self, state: StreamState) -> None:
         """A stream came into being."""
@@ -108,18 +128,33 @@ class Indexer:
         if start >= position:
             return
         documents: list[Document] = []
+        holes: list[PassedHole] = []
         if not self.searchable:
             self.index.add(documents, position)
             return
         for batch in self._log.batches(start, position, self.searchable):
+            if isinstance(batch, Hole):
+                _logger.error("%s at position %d is damaged", batch.file, batch.position)
+                if (passed := self._passed(batch)) is not None:
+                    holes.append(passed)
+                continue
             if batch.kind not in (Kind.APPEND, Kind.CREATE) or not batch.ends:
                 continue
             # A batch is never split over two calls: a position names whole batches only.
             if len(documents) >= _DOCUMENTS_PER_STEP:
-                self.index.add(documents, batch.position)
-                documents = []
+                self.index.add(documents, batch.position, holes)
+                documents, holes = [], []
             documents.extend(self._documents(batch))
-        self.index.add(documents, position)
+        self.index.add(documents, position, holes)
+
+    def _passed(self, hole: Hole) -> PassedHole | None:
+        """What a search misses because of ``hole``; None if nothing."""
+        lost = tuple(
+            (run.stream_id, run.first, run.first + run.records)
+            for run in hole.runs
+            if run.stream_id in self.searchable
+        )
+        return PassedHole(hole.position, hole.end, lost) if lost else None
 
     def _documents(self, batch: Batch) -> list[Document]:
         state = self._durable.streams.get(batch.stream_id)

@@ -7,10 +7,9 @@ from collections.abc import Container, Iterable, Iterator
 from typing import NamedTuple
 
 from tailrace.batch import Batch, Kind, decode_batch
-from tailrace.errors import Corrupted
 from tailrace.limits import SEAL_BYTES, SEGMENT_HEADER_BYTES
 from tailrace.live_files import LiveFiles
-from tailrace.offset_index import Extents, MemoryIndex, SegmentIndex
+from tailrace.offset_index import Extents, MemoryIndex, Run, SegmentIndex, runs_between
 from tailrace.segment import Segment, open_segment
 from tailrace.storage import Storage
 
@@ -21,6 +20,19 @@ class Place(NamedTuple):
     position: int
     end: int
     seal_at: int | None
+
+
+class Hole(NamedTuple):
+    """Log positions from ``position`` to ``end`` where bytes are damaged.
+
+    ``runs`` are the records that stood there. What names them is the offset index, which was
+    made when these bytes were whole and has a checksum of its own.
+    """
+
+    file: str
+    position: int
+    end: int
+    runs: tuple[Run, ...]
 
 
 class Cursor:
@@ -113,11 +125,14 @@ class Log:
         ):
             self.extents.add(stream_id, base_ordinal, number)
 
-    def batches(self, position: int, stop: int, stream_ids: Container[int]) -> Iterator[Batch]:
+    def batches(
+        self, position: int, stop: int, stream_ids: Container[int]
+    ) -> Iterator[Batch | Hole]:
         """The batches of some streams from ``position`` to ``stop``, checksums verified.
 
-        Segments that were reclaimed are passed over; anything else that is not a whole batch,
-        of whatever stream, raises :class:`Corrupted`. Payloads are slices of mapped segments.
+        Segments that were reclaimed are passed over; where anything else stands that is not a
+        whole batch, of whatever stream, there is a :class:`Hole`. Everything below ``stop`` is
+        durable. Payloads are slices of mapped segments.
         """
         while position < stop:
             number = self.segment_at(position)
@@ -128,17 +143,23 @@ class Log:
 
     def _segment_batches(
         self, segment: Segment, position: int, stop: int, stream_ids: Container[int]
-    ) -> Iterator[Batch]:
+    ) -> Iterator[Batch | Hole]:
         base = segment.base_position
         offset = max(position - base, SEGMENT_HEADER_BYTES)
-        for ref in segment.view.scan(offset, base):
-            if base + ref.offset >= stop or ref.kind == Kind.SEAL:
+        limit = min(stop - base, segment.segment_bytes)
+        while True:
+            for ref in segment.view.scan(offset, base):
+                if ref.offset >= limit or ref.kind == Kind.SEAL:
+                    return
+                offset = ref.offset + ref.length
+                if ref.stream_id in stream_ids:
+                    yield decode_batch(segment.data[ref.offset : offset])
+            if offset >= limit:
                 return
-            offset = ref.offset + ref.length
-            if ref.stream_id in stream_ids:
-                yield decode_batch(segment.data[ref.offset : offset])
-        if base + offset < stop:
-            raise Corrupted("a batch is damaged", file=segment.name, position=base + offset)
+            end = min(segment.view.find(offset, base), limit)
+            runs = runs_between(self.indexes[segment.number], offset, end)
+            yield Hole(segment.name, base + offset, base + end, tuple(runs))
+            offset = end
 
     def close(self) -> None:
         for segment in self.segments.values():

@@ -15,9 +15,9 @@ from tailrace.errors import Corrupted, UnsupportedFormat
 from tailrace.native import crc32c
 from tailrace.storage import Storage, read_file, replace_file
 
-FORMAT: Final = 2
-"""What is written. Format 1 is the same without snapshots."""
-_READABLE: Final = frozenset({1, FORMAT})
+FORMAT: Final = 3
+"""What is written. Format 1 has no snapshots, and both others no batches behind lost records."""
+_READABLE: Final = frozenset({1, 2, FORMAT})
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -125,6 +125,19 @@ class View:
             if count < _SCAN_CAPACITY:
                 return
 
+    def skip(self, offset: int, base_position: int) -> tuple[int, int]:
+        """Where the valid batches from ``offset`` on end, and the last one's kind; 0 for none."""
+        refs = ffi.new("struct tr_batch_ref[]", _SCAN_CAPACITY)
+        after = ffi.new("uint64_t *", offset)
+        kind, count = 0, _SCAN_CAPACITY
+        while count == _SCAN_CAPACITY:
+            count = lib.tr_batch_scan(
+                self._pointer, self.length, after[0], base_position, refs, _SCAN_CAPACITY, after
+            )
+            if count:
+                kind = refs[count - 1].kind
+        return after[0], kind
+
     def find(self, offset: int, base_position: int) -> int:
         """Offset of the first valid batch at or behind ``offset``; ``length`` if there is none."""
         return int(lib.tr_batch_find(self._pointer, self.length, offset, base_position))

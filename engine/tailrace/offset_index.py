@@ -105,7 +105,7 @@ class MemoryIndex:
         return self._entries[stream_id][start : start + count]
 
     def runs(self) -> Iterator[Run]:
-        for stream_id, first in self._firsts.items():
+        for stream_id, first in list(self._firsts.items()):  # it may grow meanwhile
             yield Run(stream_id, first, len(self._entries[stream_id]))
 
     def encode(self, number: int, data_end: int) -> bytes:
@@ -166,6 +166,17 @@ class MappedIndex:
 SegmentIndex = MemoryIndex | MappedIndex
 
 
+def runs_between(index: SegmentIndex, start: int, end: int) -> list[Run]:
+    """The records whose batches stand, whole or not, from offset ``start`` to ``end``."""
+    found: list[Run] = []
+    for stream_id, first, records in index.runs():
+        entries = index.entries(stream_id, first, records)
+        at = [i for i, offset in enumerate(entries) if start <= offset < end]
+        if at:
+            found.append(Run(stream_id, first + at[0], at[-1] - at[0] + 1))
+    return found
+
+
 class Extents:
     """Which segments hold which records of which stream.
 
@@ -199,6 +210,12 @@ class Extents:
             return None
         following = firsts[after] if after < len(firsts) else None
         return segments[after - 1], following
+
+    def following(self, stream_id: int, ordinal: int) -> int | None:
+        """The first record behind ``ordinal`` with which a segment begins to hold the stream."""
+        firsts, _ = self._runs.get(stream_id, ((), ()))
+        after = bisect_left(firsts, ordinal + 1)
+        return firsts[after] if after < len(firsts) else None
 
     def segments(self, stream_id: int) -> list[int]:
         run = self._runs.get(stream_id)

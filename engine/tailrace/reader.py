@@ -5,16 +5,18 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 from weakref import ref
 
+from tailrace import filenames
 from tailrace.catalog import Catalog
-from tailrace.errors import Corrupted, Rejected
+from tailrace.errors import Corrupted, RecordsLost, Rejected
 from tailrace.limits import KIB, ORDINAL_MAX, READ_MAPPED_BYTES_MAX, READ_MAPPED_RUN_BYTES_MIN
 from tailrace.log import Log
 from tailrace.native import GATHER_BAD, GATHER_FULL, GATHER_ROOM
+from tailrace.offset_index import LOST_ENTRY
 from tailrace.operation import StreamKey
 from tailrace.outcome import Reason, Rejection
 from tailrace.segment import Segment
@@ -22,6 +24,7 @@ from tailrace.stream import StreamState
 
 _COPY_BYTES_MAX = 256 * KIB
 _RECORDS_PER_STEP_MAX = 262_144
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,13 +113,17 @@ class Reader:
     ) -> ReadResult:
         """Records of ``state`` from ``ordinal`` on; see :meth:`tailrace.store.Store.read`."""
         first, end = _bounds(state, ordinal, stop, max_records)
-        payload, ends, after = self._collect(state, first, end, max_bytes)
+        payload, ends, after = _before_damage(
+            lambda stop: self._collect(state, first, stop, max_bytes), first, end
+        )
         return ReadResult(*_range(state, first, after), payload, ends)
 
     def read_pieces(self, state: StreamState, ordinal: int, max_bytes: int) -> ReadPieces:
         """The same, for sending; see :meth:`tailrace.store.Store.read_pieces`."""
         first, end = _bounds(state, ordinal, None, ORDINAL_MAX)
-        pieces, after = self._collect_pieces(state, first, end, max_bytes)
+        pieces, after = _before_damage(
+            lambda stop: self._collect_pieces(state, first, stop, max_bytes), first, end
+        )
         return ReadPieces(*_range(state, first, after), pieces)
 
     def _collect_pieces(
@@ -128,8 +135,8 @@ class Reader:
             max(READ_MAPPED_RUN_BYTES_MIN, min(max_bytes, (end - ordinal) * 512, _COPY_BYTES_MAX))
         )
         while ordinal < end and used < max_bytes:
-            owner, limit = self._owner(state, ordinal, end)
-            found = self._find(owner, ordinal, limit, max_bytes - used)
+            owned = self._owner(state, ordinal, end)
+            found = self._find(owned, ordinal, max_bytes - used)
             checked = 0
             done = 0
             while done < found.records:
@@ -146,7 +153,7 @@ class Reader:
                     checked=checked,
                 )
                 if taken.status == GATHER_BAD:
-                    raise _damaged(owner, ordinal + taken.records, found, taken.bad_offset)
+                    raise self._damaged(owned, ordinal + taken.records, found, taken.bad_offset)
                 copies = memoryview(out)
                 for offset, length, copied in taken.pieces:
                     source = copies if copied else found.segment.data
@@ -171,8 +178,7 @@ class Reader:
         ends = array("I")
         used = 0
         while ordinal < end:
-            owner, limit = self._owner(state, ordinal, end)
-            step = self._step(owner, ordinal, limit, out, used, ends)
+            step = self._step(self._owner(state, ordinal, end), ordinal, out, used, ends)
             ordinal += step.records
             used += step.bytes
             if step.full_at is not None:
@@ -188,28 +194,23 @@ class Reader:
                     break
         return memoryview(out)[:used], ends, ordinal
 
-    def _owner(self, state: StreamState, ordinal: int, end: int) -> tuple[StreamState, int]:
+    def _owner(self, state: StreamState, ordinal: int, end: int) -> _Owned:
         """Whose own record ``ordinal`` is: the stream's, or further up its chain of sources."""
+        bound = ORDINAL_MAX
         while ordinal < state.config.base:
-            end = min(end, state.config.base)
+            bound = min(bound, state.config.base)
             assert state.config.source_id is not None
             source = self._durable.streams.get(state.config.source_id)
             if source is None:
                 raise _vanished(state)
             state = source
-        return state, end
+        return _Owned(state, min(end, bound), bound)
 
     def _step(
-        self,
-        owner: StreamState,
-        ordinal: int,
-        end: int,
-        out: bytearray,
-        used: int,
-        ends: array[int],
+        self, owned: _Owned, ordinal: int, out: bytearray, used: int, ends: array[int]
     ) -> _Step:
         """Copy from the one segment that holds ``ordinal``."""
-        found = self._find(owner, ordinal, end, len(out) - used)
+        found = self._find(owned, ordinal, len(out) - used)
         segment, stream_id, count, entries = found
         done = len(ends)
         ends.frombytes(bytes(4 * count))
@@ -218,38 +219,65 @@ class Reader:
         )
         del ends[done + gathered.records :]
         if gathered.status == GATHER_BAD:
-            raise _damaged(owner, ordinal + gathered.records, found, gathered.bad_offset)
+            raise self._damaged(owned, ordinal + gathered.records, found, gathered.bad_offset)
         full_at = gathered.next_bytes if gathered.status == GATHER_FULL else None
         return _Step(gathered.records, gathered.bytes, full_at)
 
-    def _find(self, owner: StreamState, ordinal: int, end: int, room: int) -> _Found:
+    def _find(self, owned: _Owned, ordinal: int, room: int) -> _Found:
         """The one segment that holds ``ordinal``, and what it holds from there on."""
-        stream_id = owner.config.stream_id
+        stream_id = owned.state.config.stream_id
         found = self._log.extents.find(stream_id, ordinal)
         segment = None if found is None else self._log.segments.get(found[0])
         index = None if found is None else self._log.indexes.get(found[0])
         if found is None or segment is None or index is None:
-            self._explain_absence(owner, ordinal)
-            raise Corrupted(
-                f"record {ordinal} is in no segment",
-                file="log",
-                position=0,
-                stream=str(owner.config.key),
-            )
+            self._explain_absence(owned.state, ordinal)
+            raise self._lost(owned, ordinal)
         following = found[1]
         # No more records than may fit, at a guess: the index entries of each are copied.
-        count = min(end - ordinal, _RECORDS_PER_STEP_MAX, 64 + room // 64)
+        count = min(owned.end - ordinal, _RECORDS_PER_STEP_MAX, 64 + room // 64)
         if following is not None:
             count = min(count, following - ordinal)
         entries = index.entries(stream_id, ordinal, count)
-        if len(entries) != count:
-            raise Corrupted(
-                f"record {ordinal + len(entries)} is in no segment",
-                file=segment.name,
-                position=segment.base_position,
-                stream=str(owner.config.key),
-            )
-        return _Found(segment, stream_id, count, entries)
+        if not entries:
+            raise self._lost(owned, ordinal)
+        return _Found(segment, stream_id, len(entries), entries)
+
+    def _damaged(self, owned: _Owned, ordinal: int, found: _Found, offset: int) -> Corrupted:
+        """What to raise because the batch at ``offset``, with record ``ordinal``, is not whole."""
+        if offset == LOST_ENTRY:
+            return self._lost(owned, ordinal)
+        return Corrupted(
+            f"record {ordinal} is damaged",
+            file=found.segment.name,
+            position=found.segment.base_position + offset,
+            stream=str(owned.state.config.key),
+            ordinal=ordinal,
+        )
+
+    def _lost(self, owned: _Owned, ordinal: int) -> RecordsLost:
+        """What to raise because no index knows of record ``ordinal``: a repair gave it up."""
+        stream_id = owned.state.config.stream_id
+        found = self._log.extents.find(stream_id, ordinal)
+        number = 0 if found is None else found[0]
+        index = self._log.indexes.get(number)
+        stop = ordinal
+        if found is not None and index is not None:
+            while entries := index.entries(stream_id, stop, _RECORDS_PER_STEP_MAX):
+                whole = next((i for i, offset in enumerate(entries) if offset), len(entries))
+                stop += whole
+                if whole < len(entries):
+                    break
+            else:
+                found = None
+        if found is None:
+            stop = self._log.extents.following(stream_id, ordinal) or owned.state.tail
+        return RecordsLost(
+            ordinal,
+            min(stop, owned.bound),
+            file=filenames.segment(number),
+            position=number * self._log.segment_bytes,
+            stream=str(owned.state.config.key),
+        )
 
     def _explain_absence(self, owner: StreamState, ordinal: int) -> None:
         """Raise Rejected if the record went away since the read began."""
@@ -267,6 +295,14 @@ class Reader:
             return False
         found = self._log.extents.find(state.config.stream_id, ordinal)
         return found is not None and found[0] + 1 >= newest
+
+
+class _Owned(NamedTuple):
+    """Whose records are read, up to ``end``; those from ``bound`` on are another stream's."""
+
+    state: StreamState
+    end: int
+    bound: int
 
 
 class _Step(NamedTuple):
@@ -299,6 +335,18 @@ class _Mapped:
                     old.release(start, stop)
 
 
+def _before_damage(collect: Callable[[int], _T], first: int, end: int) -> _T:
+    """What is read from ``first`` to ``end``, or to the damage before it: that is for the read
+    which begins there to tell.
+    """
+    try:
+        return collect(end)
+    except Corrupted as error:
+        if error.ordinal is None or error.ordinal <= first:
+            raise
+        return collect(error.ordinal)
+
+
 def _bounds(
     state: StreamState, ordinal: int, stop: int | None, max_records: int
 ) -> tuple[int, int]:
@@ -325,15 +373,6 @@ def _range(
         after,
         state.tail,
         state.closed,
-    )
-
-
-def _damaged(owner: StreamState, ordinal: int, found: _Found, offset: int) -> Corrupted:
-    return Corrupted(
-        f"record {ordinal} is damaged",
-        file=found.segment.name,
-        position=found.segment.base_position + offset,
-        stream=str(owner.config.key),
     )
 
 

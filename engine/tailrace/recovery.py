@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from tailrace import filenames
 from tailrace.batch import Kind, decode_batch
-from tailrace.catalog import BadBatch, Catalog, apply
+from tailrace.catalog import BadBatch, Catalog, replay
 from tailrace.checkpoint import BadCheckpoint, decode_checkpoint
 from tailrace.errors import Corrupted
 from tailrace.limits import SEGMENT_HEADER_BYTES
@@ -147,11 +147,11 @@ def _replay(storage: Storage, log: Log, catalog: Catalog, checkpoint: int) -> in
     numbers = sorted(log.segments)
     for i, number in enumerate(numbers):
         segment = log.segments[number]
-        replay = number >= log.segment_at(checkpoint)
-        if not replay and _open_index(storage, log, number):
+        replayed = number >= log.segment_at(checkpoint)
+        if not replayed and _open_index(storage, log, number):
             continue
         end, sealed = _walk(log, catalog, segment, checkpoint)
-        if replay:
+        if replayed:
             segment.file.sync()
         if sealed:
             continue
@@ -191,10 +191,10 @@ def _walk(log: Log, catalog: Catalog, segment: Segment, checkpoint: int) -> tupl
     end = SEGMENT_HEADER_BYTES
     sealed = False
     for ref in segment.view.scan(SEGMENT_HEADER_BYTES, base):
-        if base + ref.offset >= checkpoint:
+        if base + ref.offset + ref.length > checkpoint:  # of a LOST batch, perhaps only its end
             batch = decode_batch(segment.data[ref.offset : ref.offset + ref.length])
             try:
-                catalog.install(apply(catalog, batch))
+                replay(catalog, batch)
             except BadBatch as error:
                 raise Corrupted(
                     str(error), file=segment.name, position=base + ref.offset

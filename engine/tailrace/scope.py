@@ -6,14 +6,16 @@ range below the fork point and its own from there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from tailrace import filenames
 from tailrace.catalog import Catalog
 from tailrace.limits import ORDINAL_MAX
 from tailrace.operation import StreamKey
 from tailrace.search.collector import ScopeItem, SearchHits
+from tailrace.search.part_list import Hole
 from tailrace.stream import StreamState, is_expired
-from tailrace.views import Hit, SearchResult
+from tailrace.views import DamagedRange, Hit, SearchResult
 
 
 class Scope:
@@ -34,8 +36,8 @@ class Scope:
         state = self._catalog.streams.get(stream_id)
         return None if state is None or state.deleted else state.config.key
 
-    def named(self, found: SearchHits) -> SearchResult:
-        """What the index found, by the names of the streams searched."""
+    def named(self, found: SearchHits, holes: Sequence[Hole], segment_bytes: int) -> SearchResult:
+        """What the index found, and what of the scope is in ``holes``, by the streams' names."""
         hits = [
             Hit(key, hit.ordinal, hit.score)
             for hit in found.hits
@@ -45,19 +47,43 @@ class Scope:
         for stream_id, count in found.per_stream.items():
             if (key := self.key_of(stream_id)) is not None:
                 per_stream[key] = per_stream.get(key, 0) + count
-        return SearchResult(hits, found.total, per_stream)
+        damaged = [part for hole in holes for part in self._damaged(hole, segment_bytes)]
+        return SearchResult(hits, found.total, per_stream, damaged)
+
+    def _damaged(self, hole: Hole, segment_bytes: int) -> Iterator[DamagedRange]:
+        searched = None if self.items is None else {item.stream_id: item for item in self.items}
+        file = filenames.segment(hole.position // segment_bytes)
+        for stream_id, first, stop in hole.lost:
+            if searched is not None:
+                item = searched.get(stream_id)
+                if item is None:
+                    continue
+                first, stop = max(first, item.start_ordinal), min(stop, item.stop_ordinal)
+            key = self.key_of(stream_id)
+            if first < stop and key is not None:
+                yield DamagedRange(key, first, stop, file, hole.position)
 
 
-def scope_of_streams(catalog: Catalog, keys: Iterable[StreamKey], now_ms: int) -> Scope:
-    """The scope of the streams that exist among ``keys``."""
+def scope_of(
+    catalog: Catalog,
+    searchable: set[int],
+    keys: Iterable[StreamKey] | None,
+    bucket: str | None,
+    now_ms: int,
+) -> Scope:
+    """The scope of the streams that exist among ``keys``.
+
+    None: of every searchable stream of ``bucket`` (None: of the store).
+    """
+    if keys is None:
+        return _scope_of_bucket(catalog, searchable, bucket, now_ms)
     states = (catalog.find(key) for key in dict.fromkeys(keys))
     return _scope(catalog, [s for s in states if s is not None and _is_live(s, now_ms)])
 
 
-def scope_of_bucket(
+def _scope_of_bucket(
     catalog: Catalog, searchable: set[int], bucket: str | None, now_ms: int
 ) -> Scope:
-    """The scope of every searchable stream of ``bucket`` (None: of the store)."""
     states: list[StreamState] = []
     whole = True
     for stream_id in list(searchable):

@@ -13,7 +13,6 @@ from tailrace import limits, validate
 from tailrace.core import Core
 from tailrace.decide_snapshot import refuse_early
 from tailrace.errors import InvalidArgument, Rejected, StoreClosed
-from tailrace.listing import stream_page
 from tailrace.operation import (
     Append,
     Create,
@@ -30,11 +29,11 @@ from tailrace.operation import (
     Trim,
 )
 from tailrace.options import Options
-from tailrace.outcome import Appended, Created, Deleted, Outcome, Reason, Rejection, Updated
+from tailrace.outcome import Appended, Created, Deleted, Outcome, Rejection, Updated
 from tailrace.plan import live_stream
 from tailrace.reader import ReadPieces, ReadResult
 from tailrace.rows import Rows
-from tailrace.scope import scope_of_bucket, scope_of_streams
+from tailrace.scope import scope_of
 from tailrace.snapshot import SnapshotReader, SnapshotWriter, open_visible
 from tailrace.storage import OsStorage, Storage
 from tailrace.stream import DEFAULT_CONTENT_TYPE, StreamState, is_expired
@@ -426,10 +425,7 @@ class Store:
 
     def bucket(self, bucket: str) -> BucketInfo:
         """Rejected if there is no such bucket."""
-        state = self._core.durable.buckets.get(bucket)
-        if state is None:
-            raise Rejected(Rejection(Reason.BUCKET_NOT_FOUND, f"bucket {bucket} does not exist"))
-        return BucketInfo(*state)
+        return self._core.listing.bucket(bucket)
 
     def list_streams(
         self,
@@ -444,11 +440,26 @@ class Store:
 
         ``after`` is the last name of the page before, in the direction of the listing.
         """
-        if not 0 < limit <= limits.LIST_LIMIT_MAX:
-            raise InvalidArgument("limit", f"must be from 1 to {limits.LIST_LIMIT_MAX}")
-        self.bucket(bucket)
-        source = self._core.durable, self._core.names, self._now_ms()
-        return stream_page(*source, bucket, prefix, after, limit, descending=descending)
+        return self._core.listing.by_name(bucket, prefix, after, limit, descending=descending)
+
+    def list_created(
+        self,
+        bucket: str,
+        *,
+        prefix: str = "",
+        after: tuple[int, str] | None = None,
+        created_from_ms: int | None = None,
+        created_until_ms: int | None = None,
+        limit: int = limits.LIST_LIMIT_MAX,
+        descending: bool = False,
+    ) -> StreamPage:
+        """Streams of a bucket, oldest (or newest) first; those of one millisecond by name.
+
+        ``after`` is ``created_at_ms`` and name of the last one of the page before. The times
+        bound what is listed, from inclusive, until exclusive.
+        """
+        created, by_creation = (created_from_ms, created_until_ms), self._core.listing.by_creation
+        return by_creation(bucket, prefix, after, created, limit, descending=descending)
 
     # --- search
 
@@ -470,20 +481,17 @@ class Store:
         weigh a word are those of the streams searched; ``types`` and the times (from inclusive,
         until exclusive) only filter. Every record acknowledged before the call is considered.
         Streams that do not exist or are not searchable have no hits; no query is an error.
+        Records that damage keeps from being looked at are named in the answer, if they are
+        among what is searched: see :class:`tailrace.views.SearchResult`.
         """
         if not 0 < limit <= limits.SEARCH_LIMIT_MAX:
             raise InvalidArgument("limit", f"must be from 1 to {limits.SEARCH_LIMIT_MAX}")
         if self._closed:
             raise StoreClosed("the store is closed")
         self._core.indexer.catch_up(self._core.committer.durable_position)
-        now_ms = self._now_ms()
-        if keys is None:
-            scope = scope_of_bucket(
-                self._core.durable, self._core.indexer.searchable, bucket, now_ms
-            )
-        else:
-            wanted = [StreamKey(*key) for key in keys]
-            scope = scope_of_streams(self._core.durable, wanted, now_ms)
+        wanted = None if keys is None else [StreamKey(*key) for key in keys]
+        searchable = self._core.indexer.searchable
+        scope = scope_of(self._core.durable, searchable, wanted, bucket, self._now_ms())
         found = self._core.indexer.index.search(
             query,
             scope=scope.items,
@@ -493,7 +501,8 @@ class Store:
             created_until_ms=created_until_ms,
             count_streams=count_streams,
         )
-        return scope.named(found)
+        # Asked for after the search: it knows of each hole that the search did not see into.
+        return scope.named(found, self._core.indexer.index.holes, self._core.log.segment_bytes)
 
     def counters(self) -> dict[str, int]:
         """Numbers for monitoring, since this store was opened."""

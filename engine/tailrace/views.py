@@ -56,12 +56,30 @@ class Hit(NamedTuple):
     score: float
 
 
+class DamagedRange(NamedTuple):
+    """Records ``first`` to ``stop`` (exclusive) of a stream, which stood in damaged bytes.
+
+    ``file`` and log ``position`` say where the damage begins.
+    """
+
+    key: StreamKey
+    first: int
+    stop: int
+    file: str
+    position: int
+
+
 class SearchResult(NamedTuple):
-    """The best hits, best first; ``total`` counts all, ``per_stream`` if it was asked for."""
+    """The best hits, best first; ``total`` counts all, ``per_stream`` if it was asked for.
+
+    ``damaged`` are records within the scope that could not be looked at. While it is empty
+    the answer is complete.
+    """
 
     hits: list[Hit]
     total: int
     per_stream: dict[StreamKey, int]
+    damaged: list[DamagedRange]
 
 
 def head_of(state: StreamState) -> Head:

@@ -15,6 +15,7 @@ import click
 import structlog
 
 import tailrace
+from tailrace.offset import encode_offset
 from tailrace.store import wall_clock_ms
 from tailrace_server import logs
 from tailrace_server.config import ServiceConfig
@@ -376,7 +377,10 @@ def check_command(data_dir: Path) -> None:
 @main.command("repair")
 @_data_dir
 def repair_command(data_dir: Path) -> None:
-    """Give up damaged records so that the store opens again; keep a copy of their bytes."""
+    """Give up damaged records so that the store opens again; keep a copy of their bytes.
+
+    Reads the whole log. Later records of the same streams are kept, at their offsets.
+    """
     with _explained(data_dir):
         report = tailrace.repair(data_dir)
     for damage in report.lost:
@@ -384,6 +388,11 @@ def repair_command(data_dir: Path) -> None:
         click.echo(
             f"given up: {damage.length} bytes{stream}, "
             f"{damage.file} at position {damage.position}: {damage.message}"
+        )
+    for stream, first, stop in report.records:
+        click.echo(
+            f"lost: stream {stream}, what was from offset {encode_offset(first)} on; "
+            f"it goes on at {encode_offset(stop)}"
         )
     for name in report.saved:
         click.echo(f"a copy of those bytes is in {data_dir / name}")

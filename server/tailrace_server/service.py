@@ -15,9 +15,11 @@ from tailrace.errors import (
     InvalidArgument,
     LogPoisoned,
     Overloaded,
+    RecordsLost,
     Rejected,
     StoreClosed,
 )
+from tailrace.offset import encode_offset
 from tailrace.operation import CreateBucket, Operation
 from tailrace.outcome import Reason, Rejection
 from tailrace.rows import Rows
@@ -321,6 +323,15 @@ def _fault(request: Request, error: Exception) -> Response:
         )
     if isinstance(error, StoreClosed):
         return errors.overloaded("the server is stopping", 1).response()
+    if isinstance(error, RecordsLost):
+        first, stop = encode_offset(error.first), encode_offset(error.stop)
+        return errors.error_response(
+            410,
+            errors.RECORDS_LOST,
+            f"offset: what was from {first} on was damaged on disk and given up by 'tailrace "
+            f"repair'; the stream goes on at {stop}",
+            ((headers.STREAM_NEXT_OFFSET, stop),),
+        )
     if isinstance(error, Corrupted):
         _log.error("corrupted", error=str(error), stream=error.stream, **where)
         return errors.error_response(

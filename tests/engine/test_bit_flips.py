@@ -112,10 +112,14 @@ def reads(store: tailrace.Store, of: Sample, name: str) -> str:
         except Corrupted as error:
             assert error.stream is not None  # noqa: PT017
             reports.append(error)
-    try:
-        assert_search(store, of.model.copy(), of.now_ms, random.Random(name), most=1)
-    except Corrupted as error:
-        reports.append(error)
+    damaged: list[tailrace.DamagedRange] = []
+    dice = random.Random(name)
+    assert_search(store, of.model.copy(), of.now_ms, dice, most=1, damaged=damaged)
+    for part in damaged:
+        assert part.file == name
+        for ordinal in range(part.first, part.stop):
+            with pytest.raises(Corrupted):
+                store.read(part.key, ordinal, max_records=1)
     assert all(report.file == name for report in reports)
     return "read" if reports else "right"
 

@@ -25,7 +25,7 @@ from tailrace.batch import (
 from tailrace.catalog import BucketState, Catalog
 from tailrace.checkpoint import BadCheckpoint, decode_checkpoint, encode_checkpoint
 from tailrace.fields import REPEATED, BadFields, Tag, decode_fields, encode_fields
-from tailrace.manifest import Manifest, decode_manifest, encode_manifest
+from tailrace.manifest import FORMAT, Manifest, decode_manifest, encode_manifest
 from tailrace.offset_index import BadIndex, MappedIndex, MemoryIndex, Run
 from tailrace.producer import ProducerState
 from tailrace.segment import check_header, encode_header
@@ -286,8 +286,8 @@ def signed(line: bytes) -> bytes:
 
 
 def test_a_manifest_of_another_format_is_unsupported() -> None:
-    with pytest.raises(UnsupportedFormat, match="format 3"):
-        decode_manifest(signed(b'{"format":3,"anything":[]}'))
+    with pytest.raises(UnsupportedFormat, match=f"format {FORMAT + 1}"):
+        decode_manifest(signed(b'{"format":%d,"anything":[]}' % (FORMAT + 1)))
 
 
 @pytest.mark.parametrize(

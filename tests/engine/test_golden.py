@@ -15,7 +15,7 @@ from tailrace.manifest import FORMAT
 from tailrace.storage import OsStorage
 from tests.engine.snapshot_lab import content_of
 from tests.engine.workload import Clock, observe
-from tests.golden.make_golden import HERE, KEYS, plain, put_snapshot
+from tests.golden.make_golden import HERE, KEYS, LOST, plain, put_snapshot
 
 ARCHIVES = sorted(HERE.glob("format-*.tar.xz"))
 
@@ -26,6 +26,9 @@ def test_there_are_golden_files() -> None:
         "format-1-crashed.tar.xz",
         "format-2-closed.tar.xz",
         "format-2-crashed.tar.xz",
+        "format-3-closed.tar.xz",
+        "format-3-crashed.tar.xz",
+        "format-3-repaired.tar.xz",
     }
 
 
@@ -58,6 +61,19 @@ def test_a_directory_of_an_older_format_may_have_snapshots_once_it_was_opened(
             if opening == 0:
                 put_snapshot(store, key, 3, b"folded", "text/plain")
             assert content_of(store, key) == b"folded"
+
+
+def test_a_repaired_directory_keeps_what_stands_behind_the_damage(tmp_path: Path) -> None:
+    with tarfile.open(HERE / "format-3-repaired.tar.xz") as packed:
+        packed.extractall(tmp_path, filter="data")
+    for _ in range(2):
+        with tailrace.open(tmp_path) as store:
+            assert bytes(store.read(LOST, 0).payload) == b"0 of what is lost"
+            with pytest.raises(tailrace.RecordsLost) as caught:
+                store.read(LOST, 1)
+            assert (caught.value.first, caught.value.stop) == (1, 2)
+            assert bytes(store.read(LOST, 2).payload) == b"2 of what is lost3 of what is lost"
+            assert store.head(LOST).tail == 4
 
 
 def test_an_unopened_directory_of_an_older_format_is_checked_as_it_is(tmp_path: Path) -> None:

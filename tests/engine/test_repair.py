@@ -7,15 +7,16 @@ import random
 import pytest
 
 import tailrace
-from tailrace import Corrupted
+from tailrace import Corrupted, RecordsLost, StreamKey
 from tailrace.batch import Kind
 from tailrace.check import check
-from tailrace.native import BATCH_HEADER_BYTES, View
+from tailrace.limits import SEGMENT_HEADER_BYTES
+from tailrace.native import BATCH_HEADER_BYTES, BatchRef, View
 from tailrace.repair import repair
 from tests.engine.crash_lab import OPTIONS, open_store
 from tests.engine.faulty_storage import DROPPED, FaultyStorage
 from tests.engine.test_bit_flips import MANY, Sample, batches, sample, segments
-from tests.engine.workload import KEYS, Clock, read_all
+from tests.engine.workload import KEYS, Clock
 
 
 def damaged(of: Sample, name: str, position: int) -> FaultyStorage:
@@ -82,14 +83,59 @@ def test_a_repaired_store_opens_and_other_streams_lost_nothing() -> None:
         except Corrupted:
             repaired += 1
         try:
-            verify_repair(of, image)
+            verify_repair(of, image, [batch_at(of, name, position)])
         except BaseException as error:
             error.add_note(f"bit flipped in byte {position} of {name}")
             raise
     assert repaired > 5
 
 
-def verify_repair(of: Sample, image: FaultyStorage) -> None:
+def test_damage_in_many_places() -> None:
+    of = sample(False, checkpoints=False)
+    places = [place for place in all_places(of) if not in_bucket_creation(of, *place)]
+    dice = random.Random(14)
+    for _ in range(10 * MANY):
+        chosen = dice.sample(places, dice.randrange(2, 12))
+        image = of.disk.image(DROPPED)
+        for name, position in chosen:
+            image.damage(name, position, 0x20)
+        try:
+            verify_repair(of, image, [batch_at(of, *place) for place in chosen])
+        except BaseException as error:
+            error.add_note(f"bits flipped in {chosen}")
+            raise
+
+
+def batch_at(of: Sample, name: str, position: int) -> BatchRef:
+    content = bytes(of.disk.image(DROPPED).content(name))
+    base = int(name.split("/")[1].split(".", maxsplit=1)[0], 16) * len(content)
+    found = View(memoryview(content)).scan(SEGMENT_HEADER_BYTES, base)
+    return next(ref for ref in found if ref.offset <= position < ref.offset + ref.length)
+
+
+def read_each(store: tailrace.Store, key: StreamKey) -> tuple[dict[int, bytes], set[int]]:
+    """The records of a stream that can be read, by ordinal, and the ordinals of the lost."""
+    head = store.head(key)
+    found: dict[int, bytes] = {}
+    lost: set[int] = set()
+    ordinal = head.start
+    while ordinal < head.tail:
+        try:
+            page = store.read(key, ordinal, max_bytes=3000)
+        except RecordsLost as error:
+            skipped = range(error.first, error.stop)
+            lost |= set(skipped)
+            ordinal = error.stop
+            continue
+        assert page.first == ordinal
+        found |= {ordinal + i: bytes(record) for i, record in enumerate(page.records())}
+        pieces = store.read_pieces(key, ordinal, max_bytes=3000)
+        assert b"".join(pieces.pieces).startswith(page.payload)
+        ordinal = page.next
+    return found, lost
+
+
+def verify_repair(of: Sample, image: FaultyStorage, hits: list[BatchRef]) -> None:
     report = repair("/nowhere", storage=image)
     assert report.lost
     assert len(report.saved) == len(report.lost)
@@ -100,21 +146,28 @@ def verify_repair(of: Sample, image: FaultyStorage) -> None:
     for key in KEYS:
         wanted = of.wanted.get(key)
         try:
-            found = read_all(store, key)
-        except (Corrupted, tailrace.Rejected):
+            found, lost = read_each(store, key)
+        except tailrace.Rejected:
             hurt += wanted is not None and wanted != "gone"
             continue
         if wanted is None or wanted == "gone":
             hurt += 1  # its deletion was what was lost
-        elif found != wanted["records"]:
-            hurt += 1
-            # What was trimmed after the damage is back.
-            back = wanted["start"] - store.head(key).start
-            assert back >= 0
-            kept = found[back:]
-            assert kept == wanted["records"][: len(kept)], "a stream keeps what was before"
+            continue
+        if store.head(key).created_at_ms != wanted["created_at_ms"]:
+            hurt += 1  # so were its deletion and the next creation
+            assert len(hits) > 1
+            continue
+        # What was trimmed by the damaged batch is back.
+        assert store.head(key).start <= wanted["start"]
+        whole = dict(enumerate(wanted["records"], wanted["start"]))
+        missing = set(whole) - set(found)
+        hurt += bool(missing)
+        assert all(record == found[at] for at, record in whole.items() if at in found)
+        hit = {ref.base_ordinal + i for ref in hits for i in range(ref.record_count)}
+        assert missing <= hit, "a stream keeps what was before and behind"
+        assert lost <= hit
     # The damaged batch's stream, and forks of it.
-    assert hurt <= 4
+    assert hurt <= 4 * len(hits)
     outcome = store.perform(tailrace.CreateBucket("after-repair"), 60)
     assert not isinstance(outcome, tailrace.Rejection)
     store.close()

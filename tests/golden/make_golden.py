@@ -30,9 +30,11 @@ from tailrace import (
 from tests.engine.workload import START_MS, Clock, observe
 
 HERE = Path(__file__).parent
-FORMAT = 2
+FORMAT = 3
 NAMES = ("json", "text", "fork", "cut", "chain", "closed", "gone", "hidden", "ttl", "until", "ünï")
 KEYS = [StreamKey(bucket, name) for bucket in ("alpha", "beta-1") for name in NAMES]
+LOST = StreamKey("beta-1", "lost")
+"""In the repaired directory, its second record of four is lost."""
 OPTIONS = Options(segment_bytes=64 * 1024, checkpoint_every_bytes=60 * 1024, background=False)
 
 
@@ -71,6 +73,8 @@ def fill(store: Store, clock: Clock) -> None:
     store.delete(alpha["gone"])
     do(Append(alpha["closed"], [b"last"], producer=Producer("closer", 3, 0), close=True,
               create=StreamOptions("text/plain")))  # fmt: skip
+    for number in range(4):
+        do(Append(LOST, [b"%d of what is lost" % number], create=StreamOptions("text/plain")))
     for number in range(60):
         do(Append(alpha["text"], [b"%d" % number * 400] * 3))
     do(Trim(alpha["text"], 2), SetMetadata(alpha["text"], b'{"set":"later"}'))
@@ -103,6 +107,17 @@ def plain(value: Any) -> Any:
     return value
 
 
+def damage_and_repair(directory: Path) -> None:
+    """Damage a record of ``LOST`` in a directory that was not closed; give it up."""
+    hurt = 0
+    for segment in directory.glob("log/*.segment"):
+        content = segment.read_bytes()
+        hurt += content.count(b"1 of what is lost")
+        segment.write_bytes(content.replace(b"1 of what is lost", b"1 of what is last"))
+    assert hurt == 1
+    assert len(tailrace.repair(directory).lost) == 1
+
+
 def pack(directory: Path, name: str) -> None:
     with tarfile.open(HERE / f"{name}.tar.xz", "w:xz") as archive:
         for file in sorted(directory.rglob("*")):
@@ -114,12 +129,14 @@ def main() -> None:
     if list(HERE.glob(f"format-{FORMAT}-*")):
         sys.exit(f"there are golden files of format {FORMAT}; they are never written again")
     with tempfile.TemporaryDirectory() as scratch:
-        live, crashed = Path(scratch, "live"), Path(scratch, "crashed")
+        live, crashed, repaired = (Path(scratch, name) for name in ("live", "crashed", "repaired"))
         clock = Clock()
         store = tailrace.open(live, options=OPTIONS, now_ms=clock)
         fill(store, clock)
         position = store.counters()["durable_position"]
         shutil.copytree(live, crashed)
+        shutil.copytree(live, repaired)
+        damage_and_repair(repaired)
         segment = crashed / "log" / f"{position // OPTIONS.segment_bytes:016x}.segment"
         with segment.open("r+b") as file:
             file.seek(position % OPTIONS.segment_bytes)
@@ -128,6 +145,7 @@ def main() -> None:
         store.close()
         pack(live, f"format-{FORMAT}-closed")
         pack(crashed, f"format-{FORMAT}-crashed")
+        pack(repaired, f"format-{FORMAT}-repaired")
         expected = {"now_ms": clock.now_ms, **plain(seen)}
         text = json.dumps(expected, indent=1, ensure_ascii=False, sort_keys=True)
         (HERE / f"format-{FORMAT}-expected.json").write_text(text + "\n", encoding="utf-8")

@@ -15,7 +15,7 @@ from tailrace.native import crc32c
 from tailrace.search.analyzer import VERSION as ANALYZER_VERSION
 from tailrace.search.document import Document
 from tailrace.search.index import SearchIndex
-from tailrace.search.part_list import PartEntry, PartList
+from tailrace.search.part_list import Hole, PartEntry, PartList
 from tailrace.search.part_writer import HEADER_BYTES, MAGIC, PART_VERSION
 from tailrace.storage import OsStorage
 from tests.project import read
@@ -125,7 +125,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     index = SearchIndex.open(OsStorage(path))
     index.add([Document(5, 0, 0, event("early"))], 60)
     index.flush()
-    index.add(DOCUMENTS, 500)
+    lost = ((3, 2, 6), (5, 1, 2), (7, 9, 12))
+    index.add(DOCUMENTS, 500, [Hole(300, 360, lost)])
     index.truncate_stream(5, 0)
     index.flush()
     index.remove_stream(5)
@@ -185,6 +186,9 @@ def test_the_page_describes_the_manifest(directory: Path) -> None:
     parts = next(row for row in PAGE.splitlines() if row.startswith("| parts |"))
     assert set(content["parts"][0]) == set(PartEntry.__struct_fields__)
     assert set(PartEntry.__struct_fields__) <= set(re.findall(r"`(\w+)`", parts))
+    assert content["holes"] == [{"position": 300, "end": 360, "lost": [[3, 4, 6], [7, 9, 12]]}]
+    holes = next(row for row in PAGE.splitlines() if row.startswith("| holes |"))
+    assert set(Hole.__struct_fields__) <= set(re.findall(r"`(\w+)`", holes))
     for entry in content["parts"]:
         raw = (directory / f"{entry['number']:016x}.part").read_bytes()
         assert entry["checksum"] == number(raw[fields("part-header")["crc32c"]])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+import tailrace
 from tailrace_server.keys import Key, Right
 from tests.server.service_support import Client, Got, serving
 
@@ -206,3 +208,39 @@ async def test_search_and_listing_show_what_the_key_may_read(tmp_path: Path) -> 
                 "GET", f"/v1/search?q=word&session={scope}", headers={"x-api-key": "team"}
             )
             assert {event["session_id"] for event in found.json["data"]} == wanted, scope
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+async def test_a_search_that_meets_damage_says_what_it_misses(
+    tmp_path: Path, indexed: bool
+) -> None:
+    options = tailrace.Options(segment_bytes=64 * 1024)
+    filler = "x" * 1000
+    async with serving(tmp_path, options=options) as client:
+        for n in range(150):
+            await say(client, f"s{n % 3}", f"shared number{n} {filler}")
+    segment = tmp_path / "log" / f"{1:016x}.segment"
+    content = bytearray(segment.read_bytes())
+    n = int(re.findall(rb"number(\d+) ", content)[20])
+    content[content.find(b"number%d " % n)] ^= 1
+    segment.write_bytes(content)
+    if not indexed:
+        for file in (tmp_path / "search").iterdir():
+            file.unlink()
+    missed = {
+        "session_id": f"s{n % 3}",
+        "offset": f"{n // 3:08}",
+        "next_offset": f"{n // 3 + 1:08}",
+    }
+    async with serving(tmp_path, options=options) as client:
+        found = await client("GET", "/v1/search?q=shared&limit=1000")
+        assert found.status == 200
+        assert found.json["damaged"] == [missed]
+        assert len(found.json["data"]) == 149
+        found = await client("GET", f"/v1/sessions/s{n % 3}/events?q=shared&limit=1000")
+        assert found.json["damaged"] == [missed]
+        assert len(texts(found)) == 49
+        whole = await client("GET", f"/v1/sessions/s{(n + 1) % 3}/events?q=shared&limit=1000")
+        assert len(texts(whole)) == 50
+        assert "damaged" not in whole.json
+        assert "damaged" not in (await client("GET", "/v1/search?q=shared&session=t*")).json

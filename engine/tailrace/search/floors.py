@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 REMOVED: Final = 2**63  # above every ordinal: the whole stream is gone
+
+
+def removed_streams(floors: Mapping[int, int]) -> set[int]:
+    """The streams of which nothing is left."""
+    return {stream_id for stream_id, floor in floors.items() if floor == REMOVED}
 
 
 class FloorTable:

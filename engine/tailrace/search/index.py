@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from tailrace.errors import Corrupted, StoreClosed
@@ -18,7 +18,7 @@ from tailrace.limits import MIB, SEARCH_LIMIT_MAX
 from tailrace.search import bm25
 from tailrace.search.collector import ScopeItem, ScoredDocument, SearchHits, scope_columns
 from tailrace.search.document import Document
-from tailrace.search.floors import REMOVED
+from tailrace.search.floors import REMOVED, removed_streams
 from tailrace.search.memory_part import MemoryPart
 from tailrace.search.merge import PartSize, choose_merge
 from tailrace.search.native_score import (
@@ -31,8 +31,8 @@ from tailrace.search.native_score import (
     search,
 )
 from tailrace.search.part import Part, part_name
-from tailrace.search.part_list import NAME as LIST_NAME
-from tailrace.search.part_list import PartEntry, PartList, read_part_list, write_part_list
+from tailrace.search.part_files import open_parts, remove_orphans
+from tailrace.search.part_list import Hole, PartEntry, PartList, read_part_list, write_part_list
 from tailrace.search.part_writer import write_part
 from tailrace.search.query import parse_query
 from tailrace.storage import Storage
@@ -51,8 +51,9 @@ _logger = logging.getLogger("tailrace")
 class SearchIndex:
     """Documents in, hits out. Any number of threads may search while one adds.
 
-    Derived data: it claims to hold what lies below ``indexed_position`` of the log, and
-    nothing more. After a crash or damage that falls back, and the caller adds the rest again.
+    Derived data: it claims to hold what lies below ``indexed_position`` of the log but for
+    ``holes``, and nothing more. After a crash or damage of its own that falls back, and the
+    caller adds the rest again.
     """
 
     def __init__(
@@ -78,11 +79,12 @@ class SearchIndex:
         self._indexed_position = listed.position
         self._durable_position = listed.position
         self._next_number = 1 + max((part.number for part in parts), default=0)
+        self._holes = listed.holes
         self._floors: dict[int, int] = dict(listed.floors)
         self._floors.update(dict.fromkeys(listed.removed, REMOVED))
         # Floors that the parts' own tables do not have yet: a thousand removals cost one copy.
         self._pending: list[tuple[int, int]] = list(self._floors.items())
-        self._floors_changed = False
+        self._list_changed = False
         self._scratches: list[Scratch] = []
         self._closed = False
         self._flushes = 0
@@ -111,10 +113,10 @@ class SearchIndex:
         except Corrupted as error:
             _logger.warning("the search index is made again: %s", error)
             listed = PartList()
-        parts, kept = _open_parts(storage, directory, listed)
+        parts, kept = open_parts(storage, directory, listed)
         if kept != listed:
             write_part_list(storage, directory, kept)
-        _remove_orphans(storage, directory, {part.number for part in parts})
+        remove_orphans(storage, directory, {part.number for part in parts})
         return cls(storage, directory, parts, kept, flush_documents, flush_bytes)
 
     def close(self) -> None:
@@ -142,18 +144,30 @@ class SearchIndex:
 
     @property
     def indexed_position(self) -> int:
-        """Every searchable record below this log position can be found."""
+        """Every searchable record below this log position can be found, or is in ``holes``."""
         return self._indexed_position
 
     @property
     def durable_position(self) -> int:
-        """Every searchable record below this log position is in the parts on disk."""
+        """Every searchable record below this log position is on disk, in a part or a hole."""
         return self._durable_position
+
+    @property
+    def holes(self) -> tuple[Hole, ...]:
+        """Where the log was damaged, and which records are not to be found because of that."""
+        if not self._holes:
+            return ()
+        with self._lock:
+            return self._holes_above(self._floors)
+
+    def _holes_above(self, floors: Mapping[int, int]) -> tuple[Hole, ...]:
+        found = (hole.above(floors) for hole in self._holes)
+        return tuple(hole for hole in found if hole is not None)
 
     # --- documents
 
-    def add(self, documents: Sequence[Document], position: int) -> None:
-        """Index ``documents``; they and all before them lie below log ``position``.
+    def add(self, documents: Sequence[Document], position: int, holes: Sequence[Hole] = ()) -> None:
+        """Index ``documents``; they, all before them and new ``holes`` are below ``position``.
 
         They can be found when this returns. Of a stream, ordinals only grow; a document that
         is in the index already is passed over. Writes a part first if memory is full: raises
@@ -166,7 +180,25 @@ class SearchIndex:
                 documents = [d for d in documents if d.ordinal >= self._floors.get(d.stream_id, 0)]
             if documents:
                 self._memory.add(documents, [part.native for part in self._parts])
+            with self._lock:
+                self._holes = (*self._holes, *holes)
             self._indexed_position = max(self._indexed_position, position)
+
+    def replace_hole(self, hole: Hole, left: Sequence[Hole]) -> None:
+        """Remember ``left`` instead of ``hole``: the rest was given up. On disk when flushed."""
+        with self._writing, self._lock:
+            at = [known.position for known in self._holes].index(hole.position)
+            self._holes = (*self._holes[:at], *left, *self._holes[at + 1 :])
+            self._list_changed = True
+
+    def rewind(self, position: int) -> None:
+        """Forget all from log ``position`` on, so that it is added again. Raises OSError."""
+        with self._writing, self._merging, self._changing:
+            self._check_open()
+            kept = self._listed(self._parts, self._durable_position, self._floors).before(position)
+            self._publish(self._parts[: len(kept.parts)], kept.position, MemoryPart())
+            self._holes = kept.holes
+            self._indexed_position = kept.position
 
     def remove_stream(self, stream_id: int) -> None:
         """Forget a stream: no hits, and no part in the statistics, from now on.
@@ -194,7 +226,7 @@ class SearchIndex:
                 if ordinal > self._floors.get(stream_id, 0):
                     self._floors[stream_id] = ordinal
                     self._pending.append((stream_id, ordinal))
-                    self._floors_changed = True
+                    self._list_changed = True
 
     def _apply_floors(self) -> None:
         """Bring the parts' tables up to date. The caller holds ``_lock``."""
@@ -235,7 +267,7 @@ class SearchIndex:
         """The caller holds ``_writing``, so the memory part stands still."""
         memory, position = self._memory, self._indexed_position
         is_empty = not memory.documents and not memory.failed
-        if is_empty and position == self._durable_position and not self._floors_changed:
+        if is_empty and position == self._durable_position and not self._list_changed:
             return
         with self._lock:
             self._apply_floors()
@@ -316,27 +348,18 @@ class SearchIndex:
         fresh = [part for part in parts if part not in self._parts]
         with self._lock:
             floors = dict(self._floors)
-            self._floors_changed = False
-        removed = [stream_id for stream_id, floor in floors.items() if floor == REMOVED]
-        held = {stream_id for stream_id in removed if self._knows(stream_id, parts)}
+            self._list_changed = False
+            self._holes = self._holes_above(floors)
         for part in fresh:
             part.floors.raise_floors(floors.items(), part.native.find_stream)
-        listed = PartList(
-            position=position,
-            parts=tuple(
-                PartEntry(part.number, part.first_position, part.end_position, part.checksum)
-                for part in parts
-            ),
-            removed=tuple(sorted(held)),
-            floors=tuple(sorted((i, floor) for i, floor in floors.items() if floor != REMOVED)),
-        )
+        listed = self._listed(parts, position, floors)
         try:
             write_part_list(self._storage, self._directory, listed)
         except BaseException:
-            self._floors_changed = True
+            self._list_changed = True
             raise
         with self._lock:
-            if self._floors_changed:
+            if self._list_changed:
                 raised = self._floors.items() - floors.items()
                 for part in fresh:
                     part.floors.raise_floors(raised, part.native.find_stream)
@@ -345,14 +368,26 @@ class SearchIndex:
             self._durable_position = position
             if memory is not None:
                 self._memory = memory
-            for stream_id in removed:
+            for stream_id in removed_streams(floors).difference(listed.removed):
                 # Of a removed stream that nothing holds, there is nothing left to hide.
-                if stream_id not in held and self._memory.find_stream(stream_id) < 0:
+                if self._memory.find_stream(stream_id) < 0:
                     del self._floors[stream_id]
 
-    @staticmethod
-    def _knows(stream_id: int, parts: Sequence[Part]) -> bool:
-        return any(part.native.find_stream(stream_id) >= 0 for part in parts)
+    def _listed(self, parts: Sequence[Part], position: int, floors: Mapping[int, int]) -> PartList:
+        """What the manifest says of ``parts`` and of the log below ``position``."""
+        held = [
+            i for i in removed_streams(floors) if any(p.native.find_stream(i) >= 0 for p in parts)
+        ]
+        return PartList(
+            position=position,
+            parts=tuple(
+                PartEntry(part.number, part.first_position, part.end_position, part.checksum)
+                for part in parts
+            ),
+            removed=tuple(sorted(held)),
+            floors=tuple(sorted((i, floor) for i, floor in floors.items() if floor != REMOVED)),
+            holes=tuple(hole for hole in self._holes if hole.end <= position),
+        )
 
     def _take_number(self) -> int:
         number = self._next_number
@@ -459,32 +494,3 @@ class SearchIndex:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosed("the search index is closed")
-
-
-def _open_parts(storage: Storage, directory: str, listed: PartList) -> tuple[list[Part], PartList]:
-    """The parts that are whole, up to the first that is not, and the list that says so."""
-    parts: list[Part] = []
-    for i, entry in enumerate(listed.parts):
-        span = entry.first_position, entry.end_position
-        try:
-            part = Part.open(storage, directory, entry.number, entry.checksum, span)
-        except Corrupted as error:
-            _logger.warning("search index from log position %d is made again: %s", span[0], error)
-            return parts, PartList(
-                position=entry.first_position,
-                parts=listed.parts[:i],
-                removed=listed.removed,
-                floors=listed.floors,
-            )
-        parts.append(part)
-    return parts, listed
-
-
-def _remove_orphans(storage: Storage, directory: str, live: set[int]) -> None:
-    """Files that an interrupted flush or merge left behind."""
-    names = {LIST_NAME, *(part_name(number) for number in live)}
-    strays = [name for name in storage.list_directory(directory) if name not in names]
-    for name in strays:
-        storage.unlink(f"{directory}/{name}")
-    if strays:
-        storage.sync_directory(directory)

@@ -90,11 +90,13 @@ class NativePart:
 
     def __init__(self, data: memoryview | bytes) -> None:
         """:class:`InvalidPart` unless every checksum and bound holds."""
-        self._data = ffi.from_buffer("uint8_t[]", data)
+        # Kept as it is: a buffer that cffi held would crash Python 3.11 where both are garbage in
+        # one cycle, as in a store that nobody closed.
+        self._data: memoryview | bytes | None = data
         self.pointer: Any = ffi.new("struct tr_part *")
-        check = lib.tr_part_open(self._data, len(data), self.pointer)
+        with ffi.from_buffer("uint8_t[]", data) as pointer:
+            check = lib.tr_part_open(pointer, len(data), self.pointer)
         if check:
-            ffi.release(self._data)
             raise InvalidPart(check)
         self.length: int = len(data)
         self.documents: int = self.pointer.documents
@@ -123,7 +125,7 @@ class NativePart:
 
     def release(self) -> None:
         """Let go of the bytes. Nothing may be using the part."""
-        ffi.release(self._data)
+        self._data = None
 
 
 class NativeMemory:

@@ -2,11 +2,13 @@
 
 One JSON object on a line and its CRC-32C on the next, replaced whole. ``floors`` are pairs
 of a stream and the ordinal below which its documents are gone; ``removed`` are streams of
-which nothing is left to find but which parts still hold.
+which nothing is left to find but which parts still hold; ``holes`` are damaged places of the
+log, and what may be missing because of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -17,7 +19,9 @@ from tailrace.search.analyzer import VERSION as ANALYZER_VERSION
 from tailrace.storage import Storage, read_file, replace_file
 
 NAME: Final = "MANIFEST"
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""What is written. Format 1 is the same without holes."""
+_READABLE: Final = frozenset({1, FORMAT})
 
 
 class PartEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,8 +33,28 @@ class PartEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     checksum: int
 
 
+class Hole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A damaged range of the log that was passed over.
+
+    ``lost``: stream, first and stop ordinal of the searchable records that stood in it.
+    """
+
+    position: int
+    end: int
+    lost: tuple[tuple[int, int, int], ...]
+
+    def above(self, floors: Mapping[int, int]) -> Hole | None:
+        """What of it is still to be missed when all below ``floors`` is gone; None: nothing."""
+        lost = tuple(
+            (stream_id, max(first, floors.get(stream_id, 0)), stop)
+            for stream_id, first, stop in self.lost
+            if floors.get(stream_id, 0) < stop
+        )
+        return Hole(self.position, self.end, lost) if lost else None
+
+
 class PartList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``position``: every searchable record below this log position is in the parts."""
+    """``position``: every searchable record below this log position is in a part or a hole."""
 
     format: int = FORMAT
     analyzer: int = ANALYZER_VERSION
@@ -38,6 +62,15 @@ class PartList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     parts: tuple[PartEntry, ...] = ()
     removed: tuple[int, ...] = ()
     floors: tuple[tuple[int, int], ...] = ()
+    holes: tuple[Hole, ...] = ()
+
+    def before(self, position: int) -> PartList:
+        """What is left if nothing may be claimed from ``position`` on, which is in no hole."""
+        parts = tuple(entry for entry in self.parts if entry.end_position <= position)
+        first_dropped = [entry.first_position for entry in self.parts[len(parts) :]]
+        end = min([self.position, position, *first_dropped])
+        holes = tuple(hole for hole in self.holes if hole.end <= end)
+        return msgspec.structs.replace(self, position=end, parts=parts, holes=holes)
 
 
 def encode_part_list(parts: PartList) -> bytes:
@@ -54,13 +87,18 @@ def decode_part_list(data: bytes, path: str) -> PartList:
         parts = msgspec.json.decode(line, type=PartList)
     except msgspec.MsgspecError as error:
         raise Corrupted(f"search manifest: {error}", file=path, position=0) from None
-    if parts.format != FORMAT or parts.analyzer != ANALYZER_VERSION:
+    if parts.format not in _READABLE or parts.analyzer != ANALYZER_VERSION:
         raise Corrupted("search manifest is of another version", file=path, position=0)
     position = 0
     for entry in parts.parts:
         if not position <= entry.first_position <= entry.end_position <= parts.position:
             raise Corrupted("search parts are out of order", file=path, position=0)
         position = entry.end_position
+    position = 0
+    for hole in parts.holes:
+        if not position <= hole.position < hole.end <= parts.position:
+            raise Corrupted("search holes are out of order", file=path, position=0)
+        position = hole.end
     return parts
 
 

@@ -60,6 +60,13 @@ _BASICS: Final[dict[str, Json]] = {
     "Error": record({"error": record({"type": STRING, "message": STRING})}),
 }
 
+_DAMAGED: Final[Json] = array(
+    record({"session_id": STRING, "offset": _OFFSET, "next_offset": _OFFSET}),
+    minItems=1,
+    description="Only if damage keeps events of the scope from being searched: they are in these "
+    "ranges, `next_offset` excluded. Without it the answer is complete.",
+)
+
 _SESSIONS: Final[dict[str, Json]] = {
     "Event": _event("A stored event: what the server adds, then the client's members as sent."),
     "NewEvent": {
@@ -87,7 +94,8 @@ _SESSIONS: Final[dict[str, Json]] = {
             "data": array(_event("An event with its score.", score={"type": "number"})),
             "next_page": {"type": "null"},
             "total": _COUNT,
-        }
+        },
+        {"damaged": _DAMAGED},
     ),
     "Hits": record(
         {
@@ -101,7 +109,8 @@ _SESSIONS: Final[dict[str, Json]] = {
             ),
             "sessions": array(record({"session_id": STRING, "hits": _COUNT})),
             "total": _COUNT,
-        }
+        },
+        {"damaged": _DAMAGED},
     ),
     "Session": record(
         {

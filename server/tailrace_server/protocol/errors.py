@@ -20,6 +20,7 @@ UNSUPPORTED_MEDIA_TYPE: Final = "unsupported_media_type"
 OVERLOADED: Final = "overloaded_error"
 UNAVAILABLE: Final = "unavailable_error"
 CORRUPTED: Final = "data_corrupted"
+RECORDS_LOST: Final = "records_lost"
 INTERNAL: Final = "internal_error"
 
 _JSON: Final = (headers.CONTENT_TYPE, "application/json")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 from typing import Final
 from urllib.parse import quote
 
@@ -123,35 +122,31 @@ def _by_id(context: Context, call: Call, query: SessionsQuery) -> _Listed:
 
 
 def _by_creation(context: Context, call: Call, query: SessionsQuery) -> _Listed:
-    """Sessions in order of creation. The engine lists by name, so this looks at every one."""
-    place = None if query.page is None else (query.page.created_at_ms, query.page.name)
-
-    def rank(head: tailrace.Head) -> tuple[int, str]:
-        return head.created_at_ms, head.key.stream
-
-    def candidates() -> list[tailrace.Head]:
-        found: list[tailrace.Head] = []
-        pick = heapq.nlargest if query.descending else heapq.nsmallest
-        after: str | None = None
-        while True:
-            page = context.store.list_streams(
-                SESSIONS_BUCKET, prefix=query.prefix, after=after, limit=LIST_STEP
-            )
-            for head in page.streams:
-                beyond = place is None or (
-                    rank(head) < place if query.descending else rank(head) > place
-                )
-                if beyond and _wanted(call, query, head):
-                    found.append(head)
-            found = pick(query.limit + 1, found, key=rank)
-            if not page.has_more:
-                return found
-            after = page.streams[-1].key.stream
-
-    found = candidates()
-    if len(found) > query.limit:
-        return found[: query.limit], found[query.limit - 1]
-    return found, None
+    """Sessions in order of creation, then id."""
+    after = None if query.page is None else (query.page.created_at_ms, query.page.name)
+    low, high = query.created
+    step = min(query.limit + 1, LIST_STEP)
+    found: list[tailrace.Head] = []
+    while True:
+        page = context.store.list_created(
+            SESSIONS_BUCKET,
+            prefix=query.prefix,
+            after=after,
+            created_from_ms=low,
+            created_until_ms=high,
+            limit=step,
+            descending=query.descending,
+        )
+        for head in page.streams:
+            if _wanted(call, query, head):
+                if len(found) == query.limit:
+                    return found, found[-1]
+                found.append(head)
+        if not page.has_more:
+            return found, None
+        last = page.streams[-1]
+        after = last.created_at_ms, last.key.stream
+        step = LIST_STEP  # much is left out, it seems
 
 
 async def update_session(context: Context, call: Call) -> Answer:

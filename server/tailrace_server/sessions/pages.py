@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 import trio
 
 import tailrace
+from tailrace.errors import Corrupted
 from tailrace.operation import StreamKey
 from tailrace_server.engine_bridge import EngineBridge
 from tailrace_server.protocol import timestamps, views
@@ -100,7 +101,15 @@ async def descending(
     while end > low:
         wanted = chunk if types or limit is None else min(chunk, limit - len(found))
         first = max(low, end - wanted)
-        result = await bridge.read(head.key, first, max_bytes=bytes_max, stop=end)
+        try:
+            result = await bridge.read(head.key, first, max_bytes=bytes_max, stop=end)
+        except Corrupted:
+            if end - first > 1:
+                chunk = (end - first) // 2  # the newest of them may be whole
+                continue
+            if scanned_bytes:
+                break  # the next page begins there, and tells
+            raise
         if result.stream_id != head.stream_id:
             break
         if result.next < end and end - first > 1:

@@ -65,7 +65,7 @@ async def get_events(context: Context, call: Call) -> Answer:
         resumed = parse.last_event(call.request)
         start = resumed or query.start or parse.Position(0)
         encoding = SessionEncoding(False, query.types, query.managed_agents)
-        return _follow(context, call, start, encoding, query.cursor)
+        return await _follow(context, call, start, encoding, query.cursor)
     head = head_of(context, session)
     try:
         if query.live is Live.LONG_POLL:
@@ -84,7 +84,7 @@ async def stream_events(context: Context, call: Call) -> Answer:
     query = session_query.stream_query(call.request, call.query)
     assert query.start is not None
     encoding = SessionEncoding(True, query.types, query.managed_agents)
-    return _follow(context, call, query.start, encoding, None)
+    return await _follow(context, call, query.start, encoding, None)
 
 
 def prepare_get(context: Context, call: Call) -> Step | None:
@@ -144,7 +144,7 @@ def _head_now(context: Context, session: str) -> Response:
     return Response(200, (*found, *headers.BASE))
 
 
-def _follow(
+async def _follow(
     context: Context,
     call: Call,
     start: parse.Position,
@@ -160,6 +160,8 @@ def _follow(
             Reason.TRIMMED.value,
             f"offset: the events before {encode_offset(head.start)} are no longer kept",
         )
+    # What cannot be read is told now: a stream of events once begun could only break off.
+    await context.bridge.read(head.key, ordinal, max_bytes=1)
     reader = Follow(head.key, head.stream_id, ordinal, encoding, cursor, call.grant)
 
     async def run(send: Send) -> None:

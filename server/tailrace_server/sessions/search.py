@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 import tailrace
-from tailrace.errors import Rejected
+from tailrace.errors import Corrupted, Rejected
+from tailrace.offset import encode_offset
 from tailrace.operation import StreamKey
 from tailrace.search.snippet import snippet
 from tailrace_server.config import SESSIONS_BUCKET
@@ -22,12 +25,20 @@ ANSWER_FACTOR: Final = 4
 """Hits are left out once an answer is this many pages large."""
 
 
+class _Damaged(msgspec.Struct):
+    """Events from ``offset`` to before ``next_offset``."""
+
+    session_id: str
+    offset: str
+    next_offset: str
+
+
 async def in_session(context: Context, query: EventsQuery, head: tailrace.Head) -> Answer:
     """The session's best events, best first, each with its ``score``."""
     assert query.text is not None
     text, limit = query.text, query.limit or session_query.SEARCH_LIMIT_DEFAULT
 
-    def work() -> tuple[list[Chunk], int]:
+    def work() -> tuple[list[Chunk], int, list[_Damaged]]:
         found = context.store.search(
             text,
             [head.key],
@@ -36,9 +47,10 @@ async def in_session(context: Context, query: EventsQuery, head: tailrace.Head) 
             created_from_ms=query.created.from_ms,
             created_until_ms=query.created.until_ms,
         )
-        return _events(context, found, text, query.managed_agents, across=False), found.total
+        events, damaged = _events(context, found, text, query.managed_agents, across=False)
+        return events, found.total, damaged
 
-    events, total = await context.bridge.search(work)
+    events, total, damaged = await context.bridge.search(work)
     # The tail from before the search: going on from there repeats an event sooner than skip it.
     where = render.read_headers(head.tail, up_to_date=True, closed=head.closed)
     return Response(
@@ -52,7 +64,8 @@ async def in_session(context: Context, query: EventsQuery, head: tailrace.Head) 
         (
             b'{"data":[',
             b",".join(events),
-            b'],"next_page":null,"total":%d}' % total,
+            b'],"next_page":null,"total":%d' % total,
+            b',"damaged":%b}' % msgspec.json.encode(damaged) if damaged else b"}",
         ),
     )
 
@@ -62,7 +75,7 @@ async def get_search(context: Context, call: Call) -> Answer:
     query = session_query.search_query(call.query)
     managed = session_query.is_managed_agents(call.request, call.query)
 
-    def work() -> tuple[list[Chunk], int, list[tuple[StreamKey, int]]]:
+    def work() -> tuple[list[Chunk], dict[str, object]]:
         keys = _scope(context, query, call.grant)
         found = context.store.search(
             query.text,
@@ -75,12 +88,13 @@ async def get_search(context: Context, call: Call) -> Answer:
             count_streams=True,
         )
         counts = sorted(found.per_stream.items(), key=lambda item: (-item[1], item[0]))
-        events = _events(context, found, query.text, managed, across=True)
-        return events, found.total, counts
+        events, damaged = _events(context, found, query.text, managed, across=True)
+        hits = [{"session_id": key.stream, "hits": count} for key, count in counts]
+        about: dict[str, object] = {"sessions": hits, "total": found.total}
+        return events, {**about, "damaged": damaged} if damaged else about
 
-    events, total, counts = await context.bridge.search(work)
-    hits = [{"session_id": key.stream, "hits": count} for key, count in counts]
-    rest = render.json_value(200, {"sessions": hits, "total": total})
+    events, about = await context.bridge.search(work)
+    rest = render.json_value(200, about)
     (tail,) = rest.body
     body = (b'{"data":[', b",".join(events), b"],", bytes(tail)[1:])
     return Response(200, rest.headers, body)
@@ -93,11 +107,17 @@ def _events(
     managed_agents: bool,
     *,
     across: bool,
-) -> list[Chunk]:
+) -> tuple[list[Chunk], list[_Damaged]]:
+    """The hits as JSON, and the ranges of events that could not be looked at or shown."""
     events: list[Chunk] = []
+    damaged = [_damaged(part.key, part.first, part.stop) for part in found.damaged]
     size = 0
     for hit in found.hits:
-        record = _record(context, hit)
+        try:
+            record = _record(context, hit)
+        except Corrupted:  # since it was indexed
+            damaged.append(_damaged(hit.key, hit.ordinal, hit.ordinal + 1))
+            continue
         if record is None:
             continue
         added: dict[str, object] = {"score": hit.score}
@@ -112,7 +132,11 @@ def _events(
         if events and size > ANSWER_FACTOR * context.config.read_bytes_max:
             break
         events.append(event)
-    return events
+    return events, damaged
+
+
+def _damaged(key: StreamKey, first: int, stop: int) -> _Damaged:
+    return _Damaged(key.stream, encode_offset(first), encode_offset(stop))
 
 
 def _record(context: Context, hit: tailrace.Hit) -> bytes | None:

@@ -133,7 +133,7 @@ async def get_stream(context: Context, call: Call) -> Answer:
         if query.live is not None or query.start.ordinal is None:
             await _touch(context, head)
         if query.live is Live.SSE:
-            return _follow(context, call, query, head)
+            return await _follow(context, call, query, head)
         if query.live is Live.LONG_POLL:
             wait = _wait(context, call, query, head, _start(query, head))
             return await wait_for(wait, call.grant)
@@ -190,9 +190,13 @@ def _kept(ordinal: int, head: tailrace.Head) -> int:
     return ordinal
 
 
-def _follow(context: Context, call: Call, query: ReadQuery, head: tailrace.Head) -> LiveResponse:
+async def _follow(
+    context: Context, call: Call, query: ReadQuery, head: tailrace.Head
+) -> LiveResponse:
     start = _start(query, head)
     context.hub.check_capacity()
+    # What cannot be read is told now: a stream of events once begun could only break off.
+    await context.bridge.read(head.key, start, max_bytes=1)
     form = form_of(head.content_type, is_json=head.is_json)
     reader = Follow(
         head.key, head.stream_id, start, StreamEncoding(form), query.cursor, call.grant, tight=True
