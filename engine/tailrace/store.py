@@ -243,17 +243,8 @@ class Store:
         expected_stream_id: int | None = None,
     ) -> Appended:
         """Append records as one unit; see :class:`tailrace.operation.Append`."""
-        operation = Append(
-            StreamKey(*key),
-            records,
-            content_type,
-            close,
-            producer,
-            stream_seq,
-            expected_ordinal,
-            create,
-            expected_stream_id,
-        )
+        rest = stream_seq, expected_ordinal, create, expected_stream_id
+        operation = Append(StreamKey(*key), records, content_type, close, producer, *rest)
         outcome = self._do(operation)
         assert isinstance(outcome, Appended)
         return outcome
