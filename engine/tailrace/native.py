@@ -85,17 +85,18 @@ class BatchRef(NamedTuple):
 class View:
     """Bytes of one file that C reads again and again: a segment, mapped.
 
-    Holds the pointer, so that a call costs no new one. ``release`` lets the mapping go.
+    Holds the pointer, so that a call costs no new one.
     """
 
-    __slots__ = ("_pointer", "length")
+    __slots__ = ("_data", "_pointer", "length")
 
     def __init__(self, data: memoryview) -> None:
-        self._pointer: Any = ffi.from_buffer(data)
+        # Not the buffer itself: where that and what it is of are garbage in one cycle, as in a
+        # store that nobody closed, Python 3.11 crashes.
+        with ffi.from_buffer("uint8_t[]", data) as buffer:
+            self._pointer: Any = ffi.cast("uint8_t *", buffer)
+        self._data = data  # must not be released: the pointer is into it
         self.length: int = len(data)
-
-    def release(self) -> None:
-        ffi.release(self._pointer)
 
     def check(self, offset: int, base_position: int) -> int:
         """:data:`BATCH_OK`, :data:`BATCH_ZERO` or :data:`BATCH_BAD` for what stands at offset."""

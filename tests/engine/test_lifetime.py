@@ -93,6 +93,32 @@ def test_a_directory_is_open_once_among_processes(tmp_path: Path) -> None:
     assert other_process() == ""
 
 
+def test_mapped_bytes_and_what_reads_them_may_be_garbage_in_one_cycle(tmp_path: Path) -> None:
+    """As in a store that nobody closed. Run apart: what is wrong here ends the process."""
+    script = (
+        "import gc, sys\n"
+        "from tailrace import native\n"
+        "class Owner: pass\n"
+        "for _ in range(200):\n"
+        "    with open(sys.argv[1], 'rb') as file:\n"
+        "        data = native.map_file(file.fileno(), 4096)\n"
+        "    owner = Owner()\n"  # behind it: what was made first is cleared first
+        "    owner.itself, owner.data, owner.view = owner, data, native.View(data)\n"
+        "    assert owner.view.check(0, 0) == native.BATCH_ZERO\n"
+        "    del owner, data\n"
+        "    gc.collect()\n"
+        "print('whole')\n"
+    )
+    zeros = tmp_path / "zeros"
+    zeros.write_bytes(bytes(4096))
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(zeros)],
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr
+
+
 def test_closing_while_appends_are_in_flight_keeps_what_was_acknowledged(tmp_path: Path) -> None:
     for round_number in range(5):
         directory = tmp_path / str(round_number)
