@@ -45,6 +45,8 @@ struct tr_http_request {
     uint32_t keep_alive; /* 0 if the client said Connection: close */
     uint32_t length_value; /* where Content-Length says body_length; 0 if it was not sent */
     uint32_t length_value_length;
+    uint32_t seq_value; /* the digits of Producer-Seq, if it is a plain number; else no length */
+    uint32_t seq_value_length;
     uint32_t field_count;
     struct tr_http_field fields[32];
 };

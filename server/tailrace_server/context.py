@@ -121,6 +121,10 @@ None: that cannot be told without waiting; the route's handler can. Raises as th
 """
 
 
+StepWithSeq = Callable[[bytes, int], Planned | None]
+"""The same for a number, 0 to 2^53 - 1, that stands in ``Producer-Seq``."""
+
+
 class Lane(NamedTuple):
     """Appends that say nothing but their record, all to one stream.
 
@@ -141,6 +145,20 @@ class LaneStep:
 
     step: Step
     lane: Lane
+
+    def __call__(self, body: bytes) -> Planned | None:
+        return self.step(body)
+
+
+@dataclass(frozen=True, slots=True)
+class SeqStep:
+    """A step that heads have in common which differ in the number of ``Producer-Seq`` alone.
+
+    ``step`` has the number of the head that it was prepared for.
+    """
+
+    step: Step
+    with_seq: StepWithSeq
 
     def __call__(self, body: bytes) -> Planned | None:
         return self.step(body)

@@ -50,6 +50,17 @@ class _Numbers(Generic[T]):
         return entry[0]
 
 
+def key_of(head: bytes, holes: Iterable[tuple[int, int]]) -> bytes:
+    """A head without its holes, each an offset and a length: see ``csrc/front/heads.h``."""
+    pieces = []
+    begin = 0
+    for at, length in sorted(hole for hole in holes if hole[1]):
+        pieces.append(head[begin:at])
+        begin = at + length
+    pieces.append(head[begin:])
+    return b"".join(pieces)
+
+
 class Leader(NamedTuple):
     """A lane: its stream, the type its appends are sent with, their route, and one of its heads."""
 
@@ -105,7 +116,7 @@ class Heads:
         return self._fresh.get(key)
 
     def learn(self, key: bytes, known: Known) -> None:
-        """Keep what the head with these bytes means, the digits of Content-Length left out."""
+        """Keep what the heads mean that are :func:`key_of` to these bytes."""
         if len(key) <= HEAD_BYTES_MAX:
             self._fresh[key] = known
 
