@@ -5,8 +5,6 @@
 /* What a byte may be part of. */
 enum { TOKEN = 1, TARGET = 2, VALUE = 4 };
 
-enum { PLAIN_DIGITS_MAX = 15 };
-
 /* Target characters are those of RFC 3986 alone: no quotes, no brackets, no fragment. Values
    are printable ASCII and spaces: no tabs, no bytes above. */
 static const uint8_t CLASS[256] = {
@@ -104,11 +102,10 @@ static int32_t read_length(const uint8_t *value, uint32_t length, uint32_t body_
     return TR_HTTP_COMPLETE;
 }
 
-/* Whether a value is a number that fits where any such number is good (protocol section 5.2.1: up
-   to 2^53 - 1): digits alone, no leading zero. */
+/* Whether a value is digits alone, without a leading zero, and not too many. */
 static int is_plain_number(const uint8_t *value, uint32_t length)
 {
-    if (length == 0 || length > PLAIN_DIGITS_MAX || (value[0] == '0' && length > 1))
+    if (length == 0 || length > TR_HTTP_SEQ_DIGITS_MAX || (value[0] == '0' && length > 1))
         return 0;
     for (uint32_t i = 0; i < length; i++)
         if (value[i] < '0' || value[i] > '9')

@@ -19,7 +19,8 @@ enum {
     TR_HTTP_DELETE = 5,
     TR_HTTP_OPTIONS = 6,
 
-    TR_HTTP_FIELDS_MAX = 32
+    TR_HTTP_FIELDS_MAX = 32,
+    TR_HTTP_SEQ_DIGITS_MAX = 15 /* below 2^53: each such Producer-Seq is good (section 5.2.1) */
 };
 
 struct tr_http_limits {

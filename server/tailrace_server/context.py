@@ -10,7 +10,7 @@ from typing import NamedTuple
 import trio
 
 import tailrace
-from tailrace.operation import Append, StreamKey
+from tailrace.operation import Append, Producer, StreamKey
 from tailrace.outcome import Outcome
 from tailrace_server.config import SESSIONS_BUCKET, ServiceConfig
 from tailrace_server.engine_bridge import EngineBridge
@@ -162,6 +162,20 @@ class SeqStep:
 
     def __call__(self, body: bytes) -> Planned | None:
         return self.step(body)
+
+
+AppendStep = Callable[[Producer | None, bytes], Plan]
+"""The step of an append, but for the producer that it comes from."""
+
+
+def producer_step(step: AppendStep, producer: Producer | None) -> Step:
+    """``step`` for the producer that a head names, if it names one."""
+    if producer is None:
+        return partial(step, None)
+    identity, epoch, _ = producer
+    return SeqStep(
+        partial(step, producer), lambda body, seq: step(Producer(identity, epoch, seq), body)
+    )
 
 
 Prepare = Callable[[Context, Call], Step | None]

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from tailrace.limits import PRODUCER_NUMBER_MAX
 from tailrace.operation import StreamKey
 from tailrace_server._reactor import ffi, lib
 from tailrace_server.context import Lane
@@ -21,6 +22,8 @@ HEAD_BYTES_MAX: Final = 1024
 _BODY_BYTES_MAX: Final = 2**32 - 1
 _SEED_BYTES: Final[int] = lib.TR_HEAD_SEED_BYTES
 assert HEAD_BYTES_MAX <= lib.TR_HEAD_KEY_MAX
+# The numbers that are left out of a head must all be good: the head says nothing about them.
+assert 10**lib.TR_HTTP_SEQ_DIGITS_MAX - 1 <= PRODUCER_NUMBER_MAX
 
 T = TypeVar("T")
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 from tailrace.errors import Rejected
 from tailrace.operation import (
@@ -25,13 +24,14 @@ from tailrace.stream import DEFAULT_CONTENT_TYPE, is_json_type, media_type
 from tailrace_server.config import ServiceConfig
 from tailrace_server.context import (
     Answer,
+    AppendStep,
     Call,
     Context,
     Lane,
     LaneStep,
     Plan,
-    SeqStep,
     Step,
+    producer_step,
     staged,
 )
 from tailrace_server.keys import Right
@@ -108,10 +108,7 @@ def prepare_post(context: Context, call: Call) -> Step:
     """Append, close, or both."""
     key = written_key(call)
     sent = parse.append_headers(call.request)
-    step = _step(context, key, sent)
-    if sent.producer is not None:
-        identity, epoch, _ = sent.producer
-        return SeqStep(step, lambda body, seq: step(body, Producer(identity, epoch, seq)))
+    step = producer_step(_step(context, key, sent), sent.producer)
     lane = _lane(context.config, key, sent)
     return step if lane is None else LaneStep(step, lane)
 
@@ -123,14 +120,10 @@ def _lane(config: ServiceConfig, key: StreamKey, sent: AppendHeaders) -> Lane | 
     return Lane(key, content_type, is_json_type(content_type), config.body_bytes_max)
 
 
-class _Step(Protocol):
-    def __call__(self, body: bytes, producer: Producer | None = None, /) -> Plan: ...
-
-
-def _step(context: Context, key: StreamKey, sent: AppendHeaders) -> _Step:
+def _step(context: Context, key: StreamKey, sent: AppendHeaders) -> AppendStep:
     answer = partial(answer_append, key)
 
-    def step(body: bytes, producer: Producer | None = sent.producer, /) -> Plan:
+    def step(producer: Producer | None, body: bytes) -> Plan:
         try:
             operation = plan_append(key, sent, producer, body, context.config)
         except RequestError as error:
@@ -142,7 +135,8 @@ def _step(context: Context, key: StreamKey, sent: AppendHeaders) -> _Step:
 
 
 def _prepare_plan(context: Context, call: Call) -> Callable[[bytes], Plan]:
-    return _step(context, written_key(call), parse.append_headers(call.request))
+    sent = parse.append_headers(call.request)
+    return partial(_step(context, written_key(call), sent), sent.producer)
 
 
 post_stream = staged(_prepare_plan)
