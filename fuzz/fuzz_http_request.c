@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "front/http_request.h"
 
@@ -76,6 +75,15 @@ static void check_bounds(size_t length, const struct tr_http_limits *limits,
     require(place < request->head_length, "the fields end before the head");
 }
 
+/* Whether the bytes are this word in any case. */
+static int is_lower(const uint8_t *data, const char *word, uint32_t length)
+{
+    for (uint32_t i = 0; i < length; i++)
+        if (word[i] != (data[i] >= 'A' && data[i] <= 'Z' ? data[i] + 32 : data[i]))
+            return 0;
+    return 1;
+}
+
 /* What is left out of a head is the whole value of a field, and a number. */
 static void check_seq(const uint8_t *data, const struct tr_http_request *request)
 {
@@ -86,7 +94,7 @@ static void check_seq(const uint8_t *data, const struct tr_http_request *request
     for (uint32_t i = 0; i < request->field_count; i++) {
         const struct tr_http_field *field = &request->fields[i];
         if (field->name_length != 12 ||
-            strncasecmp((const char *)data + field->name, "producer-seq", 12) != 0)
+            !is_lower(data + field->name, "producer-seq", 12))
             continue;
         values++;
         require(field->value_length > 0, "an empty number is not plain");
