@@ -35,6 +35,7 @@ from tailrace_server.fast.parser import Message, RequestParser
 from tailrace_server.fast.reactor import HEAD_BYTES_MAX
 from tailrace_server.front import CONTENT_LENGTH, FrontLimits, Refusal
 from tailrace_server.keys import ALL_RIGHTS, Grant
+from tailrace_server.protocol import headers
 from tailrace_server.protocol.message import Request, Response
 from tailrace_server.service import Known
 
@@ -45,6 +46,7 @@ REACTOR_LIMITS: Final = limits(
     min(HEAD_BYTES_MAX, LIMITS.head_bytes_max), LIMITS.body_bytes_max, lib.TR_HTTP_FIELDS_MAX
 )
 PATIENCE_S: Final = 20.0
+SEQ: Final = headers.PRODUCER_SEQ.lower()
 STREAM: Final = StreamKey("bucket", "any")
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -52,7 +54,8 @@ _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 def shown(request: Request) -> bytes:
     """All of a request, as text that no other request has.
 
-    But for Content-Length: heads that differ in nothing else are understood once.
+    But for Content-Length: heads that differ in nothing else, or in a number in Producer-Seq, are
+    understood once.
     """
     fields = [field for field in request.headers if field[0] != CONTENT_LENGTH]
     body = request.body.decode("latin-1")
@@ -88,10 +91,18 @@ class Echo:
             answer = Response(200, (), (shown(dataclasses.replace(request, body=body)),))
             return answer if body else Lasting(answer, STREAM, self)
 
-        return Known(request, "echo", self._grant, step)
+        def with_seq(body: bytes, seq: int) -> Response:
+            fields = [(name, str(seq) if name == SEQ else value) for name, value in request.headers]
+            whole = dataclasses.replace(request, headers=tuple(fields), body=body)
+            return Response(200, (), (shown(whole),))
 
-    def plan(self, known: Known, body: bytes) -> Planned | None:
-        return known.step(body)
+        varies = len(request.headers) % 2 and request.header(SEQ) is not None
+        return Known(request, "echo", self._grant, step, None, with_seq if varies else None)
+
+    def plan(self, known: Known, body: bytes, seq: int | None = None) -> Planned | None:
+        if seq is None or known.with_seq is None:
+            return known.step(body)
+        return known.with_seq(body, seq)
 
     def version(self, key: StreamKey) -> object:
         """Never another one: what this double showed of a head it shows again."""

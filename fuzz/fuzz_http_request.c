@@ -48,6 +48,10 @@ static int same_request(const struct tr_http_request *one, const struct tr_http_
     return one->method == other->method && one->target == other->target &&
            one->target_length == other->target_length && one->head_length == other->head_length &&
            one->body_length == other->body_length && one->keep_alive == other->keep_alive &&
+           one->length_value == other->length_value &&
+           one->length_value_length == other->length_value_length &&
+           one->seq_value == other->seq_value &&
+           one->seq_value_length == other->seq_value_length &&
            one->field_count == other->field_count &&
            memcmp(one->fields, other->fields, one->field_count * sizeof one->fields[0]) == 0;
 }
@@ -69,6 +73,38 @@ static void check_bounds(size_t length, const struct tr_http_limits *limits,
         place = (size_t)field->value + field->value_length;
     }
     require(place < request->head_length, "the fields end before the head");
+}
+
+/* Whether the bytes are this word in any case. */
+static int is_lower(const uint8_t *data, const char *word, uint32_t length)
+{
+    for (uint32_t i = 0; i < length; i++)
+        if (word[i] != (data[i] >= 'A' && data[i] <= 'Z' ? data[i] + 32 : data[i]))
+            return 0;
+    return 1;
+}
+
+/* What is left out of a head is the whole value of a field, and a number. */
+static void check_seq(const uint8_t *data, const struct tr_http_request *request)
+{
+    uint32_t values = 0;
+    for (uint32_t i = 0; i < request->seq_value_length; i++)
+        require(data[request->seq_value + i] >= '0' && data[request->seq_value + i] <= '9',
+                "what is left out is digits");
+    for (uint32_t i = 0; i < request->field_count; i++) {
+        const struct tr_http_field *field = &request->fields[i];
+        if (field->name_length != 12 ||
+            !is_lower(data + field->name, "producer-seq", 12))
+            continue;
+        values++;
+        require(field->value_length > 0, "an empty number is not plain");
+        require(request->seq_value_length == 0 ||
+                    (field->value == request->seq_value &&
+                     field->value_length == request->seq_value_length),
+                "what is left out is all of the value");
+    }
+    require(values <= 1 && (values == 1 || request->seq_value_length == 0),
+            "it is left out of the one field of its name");
 }
 
 static void check_parts(const uint8_t *data, size_t length, const struct tr_http_limits *limits,
@@ -155,8 +191,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
         struct tr_http_request request;
         int32_t said = parse(data, length, limits, &request);
         check_parts(data, length, limits, said, &request);
-        if (said == TR_HTTP_COMPLETE)
+        if (said == TR_HTTP_COMPLETE) {
             check_bounds(length, limits, &request);
+            check_seq(data, &request);
+        }
 #ifdef WITH_LLHTTP
         check_llhttp(data, length, said, &request);
 #endif

@@ -89,6 +89,8 @@ FIELDS: Final = (
     b"Producer-Id: p",
     b"Producer-Epoch: 0",
     b"Producer-Seq: 17",
+    b"producer-seq:  9 ",
+    b"Producer-Seq: 123456789012345",
     b"Stream-Seq: 0009",
     b"Stream-Closed: true",
     b"Stream-TTL: 60",
@@ -103,6 +105,8 @@ FIELDS: Final = (
     b"X-Obs: caf\xe9",
 )
 ODD_FIELDS: Final = (
+    *(b"Producer-Seq:", b"Producer-Seq: 0", b"Producer-Seq: 017", b"Producer-Seq: 1 7"),
+    *(b"Producer-Seq: 1234567890123456", b"Producer-Seq: -1", b"producer-seq: x"),
     *(b"Connection: close", b"Connection: Close", b"connection: keep-alive, close", b"Connection:"),
     *(b"Connection: upgrade", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c"),
     *(b"Upgrade: websocket", b"HTTP2-Settings: AA", b"Connection: x", b"Connection: closed"),

@@ -29,8 +29,9 @@ static void collect(struct tr_heads *heads, const uint8_t *arena, struct tr_row 
         uint64_t length = 0;
         if (row->kind == TR_ROW_REQUEST) {
             const uint8_t *head = arena + row->head;
-            row->number = tr_heads_find(heads, head, row->head_length, row->length_value,
-                                        row->length_value_length);
+            const struct tr_hole length_hole = {row->length_value, row->length_value_length};
+            const struct tr_hole seq_hole = {row->seq_value, row->seq_value_length};
+            row->number = tr_heads_find(heads, head, row->head_length, length_hole, seq_hole);
             const struct tr_head_lane *lane = &heads->heads[row->number].lane;
             if (take)
                 length = record_length(lane, row, head + row->head_length, nesting_max);

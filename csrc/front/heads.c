@@ -163,18 +163,30 @@ int32_t tr_heads_put(struct tr_heads *heads, uint32_t number, const uint8_t *key
 }
 
 uint32_t tr_heads_find(const struct tr_heads *heads, const uint8_t *head, uint32_t length,
-                       uint32_t skip, uint32_t skipped)
+                       struct tr_hole one, struct tr_hole other)
 {
     uint8_t joined[TR_HEAD_KEY_MAX];
-    const uint8_t *key = head;
-    if (skipped > length || skip > length - skipped)
+    if (one.length == 0)
+        one.at = length;
+    if (other.length == 0)
+        other.at = length;
+    const struct tr_hole first = one.at <= other.at ? one : other;
+    const struct tr_hole second = one.at <= other.at ? other : one;
+    if (second.length > length || second.at > length - second.length ||
+        first.length > second.at - first.at)
         return 0;
-    const uint32_t key_length = length - skipped;
+    const uint32_t key_length = length - first.length - second.length;
     if (key_length > heads->key_max)
         return 0;
-    if (skipped != 0) {
-        memcpy(joined, head, skip);
-        memcpy(joined + skip, head + skip + skipped, key_length - skip);
+    const uint8_t *key = head;
+    if (key_length != length) {
+        const uint32_t between = first.at + first.length, behind = second.at + second.length;
+        uint8_t *end = joined;
+        memcpy(end, head, first.at);
+        end += first.at;
+        memcpy(end, head + between, second.at - between);
+        end += second.at - between;
+        memcpy(end, head + behind, length - behind);
         key = joined;
     }
     return heads->places[place_of(heads, hash_of(heads, key, key_length), key, key_length)];

@@ -4,8 +4,10 @@
 
 /* Heads of requests that are understood, by their bytes.
 
-   A key is a head without the digits of its Content-Length, which the body tells. Its number is
-   the caller's, who keeps what the head means under it; what a head's body must be like to be
+   A key is a head without the digits of its Content-Length, which the body tells, and without
+   those of a plain Producer-Seq, which each request says anew. Neither field is ever empty in a
+   head that is looked up, so a key says by itself what was left out of it. Its number is the
+   caller's, who keeps what the head means under it; what a head's body must be like to be
    taken by tr_turn stands here. Equal bytes are compared in full, and hashed with a seed that
    nobody outside knows (SipHash), so that no client can make others' heads slow to find.
 
@@ -14,6 +16,12 @@
 enum { TR_HEAD_KEY_MAX = 4096, TR_HEAD_SEED_BYTES = 16 };
 
 struct tr_heads;
+
+/* Bytes of a head that are not in its key. */
+struct tr_hole {
+    uint32_t at;
+    uint32_t length;
+};
 
 /* What the appends that come with a head have in common. */
 struct tr_head_lane {
@@ -36,9 +44,9 @@ int32_t tr_heads_put(struct tr_heads *heads, uint32_t number, const uint8_t *key
 /* Forgets them all. */
 void tr_heads_clear(struct tr_heads *heads);
 
-/* The number of the head of length bytes, of which skipped ones at skip are not in the key; 0 if
-   it is not here. */
+/* The number of the head of length bytes without two holes, which come in any order, do not
+   overlap and may have no length; 0 if it is not here. */
 uint32_t tr_heads_find(const struct tr_heads *heads, const uint8_t *head, uint32_t length,
-                       uint32_t skip, uint32_t skipped);
+                       struct tr_hole one, struct tr_hole other);
 
 #endif

@@ -82,6 +82,7 @@ struct framing {
     uint32_t hosts;
     uint32_t lengths;
     uint32_t connections;
+    uint32_t seqs;
 };
 
 static int32_t read_length(const uint8_t *value, uint32_t length, uint32_t body_max,
@@ -99,6 +100,17 @@ static int32_t read_length(const uint8_t *value, uint32_t length, uint32_t body_
         return TR_HTTP_OTHER;
     *out = found;
     return TR_HTTP_COMPLETE;
+}
+
+/* Whether a value is digits alone, without a leading zero, and not too many. */
+static int is_plain_number(const uint8_t *value, uint32_t length)
+{
+    if (length == 0 || length > TR_HTTP_SEQ_DIGITS_MAX || (value[0] == '0' && length > 1))
+        return 0;
+    for (uint32_t i = 0; i < length; i++)
+        if (value[i] < '0' || value[i] > '9')
+            return 0;
+    return 1;
 }
 
 /* Looks at one field. OTHER: the field asks for more than is understood here. */
@@ -129,6 +141,17 @@ static int32_t note(const uint8_t *data, const struct tr_http_field *field,
             out->keep_alive = 0;
         else if (!same(value, field->value_length, "keep-alive"))
             return TR_HTTP_OTHER;
+        break;
+    case 12:
+        if (!same(name, 12, "producer-seq"))
+            break;
+        /* An empty one would look like one whose digits are left out. */
+        if (++seen->seqs > 1 || field->value_length == 0)
+            return TR_HTTP_OTHER;
+        if (is_plain_number(value, field->value_length)) {
+            out->seq_value = field->value;
+            out->seq_value_length = field->value_length;
+        }
         break;
     case 14:
         if (!same(name, 14, "content-length"))
@@ -161,11 +184,12 @@ int32_t tr_http_parse(const uint8_t *data, uint64_t length, const struct tr_http
     const int32_t cut = length < limits->head_max ? TR_HTTP_PARTIAL : TR_HTTP_OTHER;
     const uint32_t fields_max =
         limits->fields_max < TR_HTTP_FIELDS_MAX ? limits->fields_max : TR_HTTP_FIELDS_MAX;
-    struct framing seen = {0, 0, 0};
+    struct framing seen = {0, 0, 0, 0};
     int32_t found = TR_HTTP_OTHER;
 
     out->head_length = out->body_length = out->field_count = 0;
     out->length_value = out->length_value_length = 0;
+    out->seq_value = out->seq_value_length = 0;
     out->keep_alive = 1;
     for (uint32_t i = 0; i < sizeof METHODS / sizeof METHODS[0]; i++) {
         const int32_t matched = match(p, end, METHODS[i]);

@@ -19,7 +19,8 @@ enum {
     TR_HTTP_DELETE = 5,
     TR_HTTP_OPTIONS = 6,
 
-    TR_HTTP_FIELDS_MAX = 32
+    TR_HTTP_FIELDS_MAX = 32,
+    TR_HTTP_SEQ_DIGITS_MAX = 15 /* below 2^53: each such Producer-Seq is good (section 5.2.1) */
 };
 
 struct tr_http_limits {
@@ -45,6 +46,8 @@ struct tr_http_request {
     uint32_t keep_alive; /* 0 if the client said Connection: close */
     uint32_t length_value; /* where Content-Length says body_length; 0 if it was not sent */
     uint32_t length_value_length;
+    uint32_t seq_value; /* the digits of Producer-Seq, if it is a plain number; else no length */
+    uint32_t seq_value_length;
     uint32_t field_count;
     struct tr_http_field fields[32];
 };

@@ -18,7 +18,7 @@
 #include "http_request.h"
 
 _Static_assert(sizeof(struct tr_row_field) == sizeof(struct tr_http_field), "one shape");
-_Static_assert(sizeof(struct tr_row) == 64, "Python unpacks rows");
+_Static_assert(sizeof(struct tr_row) == 72, "Python unpacks rows");
 
 #include "reactor_slots.inc"
 
@@ -163,6 +163,8 @@ static void emit(const struct tr_reactor *reactor, const struct connection *c,
         .field_count = request->field_count,
         .length_value = request->length_value,
         .length_value_length = request->length_value_length,
+        .seq_value = request->seq_value,
+        .seq_value_length = request->seq_value_length,
     };
     memcpy(sink->fields + used->fields, request->fields,
            request->field_count * sizeof request->fields[0]);

@@ -63,6 +63,8 @@ struct tr_row {
     uint32_t field_count;
     uint32_t length_value; /* the digits of Content-Length; no length if it was not sent */
     uint32_t length_value_length;
+    uint32_t seq_value; /* the digits of a plain Producer-Seq; no length if there is none */
+    uint32_t seq_value_length;
     uint32_t number; /* of the head, and whether it is in a lane; 0 unless tr_turn says more */
     uint32_t taken;
 };

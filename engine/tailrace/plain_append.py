@@ -1,5 +1,7 @@
 """One record, no conditions: the append that nearly every append is, decided in one step.
 
+So is the same of a producer that is known, and whose next number it has (protocol section 5.2.1).
+
 Rules live in :mod:`tailrace.decide_append`, :mod:`tailrace.catalog` and
 :mod:`tailrace.batch`; what is here comes to exactly what they come to, one after the
 other, for less than half their cost (profiled: after a sync the caches are cold, and each
@@ -10,17 +12,22 @@ it to that. Whatever is not plain in every way goes the long way.
 from __future__ import annotations
 
 from array import array
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from tailrace.batch import HEADER, HEADER_BYTES, PADDING, VERSION, Batch, Flag
 from tailrace.catalog import Catalog, Change
+from tailrace.fields import Tag, encode_fields
 from tailrace.limits import SEAL_BYTES
 from tailrace.operation import Append
 from tailrace.outcome import Appended
+from tailrace.producer import ProducerState
 from tailrace.stream import StreamState
 
 _pack: Final = HEADER.pack
+_new: Final = tuple.__new__
 _APPEND: Final = 1  # Kind.APPEND, whose enum lookup the hot path spares
+_IDS_KEPT: Final = 4096
 
 
 class PlainAppend(NamedTuple):
@@ -33,12 +40,17 @@ class PlainAppend(NamedTuple):
     outcome: Appended
 
 
+@lru_cache(_IDS_KEPT)
+def _producer_fields(producer_id: str) -> bytes:
+    return encode_fields([(Tag.PRODUCER_ID, producer_id)])
+
+
 def plain_append(
     catalog: Catalog, operation: Append, now_ms: int, position: int, room: int, watermark: int
 ) -> PlainAppend | None:
     """The append at log ``position``, if it fits into ``room`` bytes with a seal; else None."""
     key, records, content_type, close, producer, stream_seq, expected, _, expected_id = operation
-    if close or producer is not None or stream_seq is not None or expected is not None:
+    if close or stream_seq is not None or expected is not None:
         return None
     if expected_id is not None:
         return None
@@ -59,8 +71,19 @@ def plain_append(
     if type(record) is not bytes:
         return None
     payload, flags = (record + b",", Flag.JSON) if config.is_json else (record, 0)
+    producers = state.producers
+    epoch = seq = None
+    fields = b""
+    if producer is not None:
+        producer_id, epoch, seq = producer
+        known = producers.get(producer_id)
+        if known is None or known.epoch != epoch or known.seq + 1 != seq:
+            return None
+        flags |= Flag.PRODUCER
+        fields = _producer_fields(producer_id)
+        producers = producers.set(producer_id, _new(ProducerState, (epoch, seq)))
     size = len(payload)
-    used = HEADER_BYTES + 4 + size
+    used = HEADER_BYTES + 4 + len(fields) + size
     length = (used + 7) & ~7
     if length + SEAL_BYTES > room:
         return None
@@ -69,17 +92,27 @@ def plain_append(
     ends = array("I", (size,))
     header = _pack(
         0, length, VERSION, _APPEND, flags, 1, position, watermark, stream_id, tail, created_at_ms,
-        0, 0, 0, size,
+        epoch or 0, seq or 0, len(fields), size,
     )  # fmt: skip
-    after = StreamState(
-        config, tail + 1, state.start, False, created_at_ms, state.last_touch_ms,
-        state.stream_seq, state.producers, None, state.metadata, state.forks, False,
-        state.detached, state.snapshot,
+    # Not StreamState(...), and so on: a Python function between takes longer than all the rest.
+    after = _new(
+        StreamState,
+        (
+            config, tail + 1, state.start, False, created_at_ms, state.last_touch_ms,
+            state.stream_seq, producers, None, state.metadata, state.forks, False,
+            state.detached, state.snapshot,
+        ),
     )  # fmt: skip
-    return PlainAppend(
-        length,
-        (header, ends.tobytes(), b"", payload, PADDING[length - used]),
-        Batch(_APPEND, flags, 0, 0, stream_id, tail, created_at_ms, 0, 0, ends, b"", payload),
-        Change((after,)),
-        Appended(stream_id, tail, tail + 1, False, False, False, created_at_ms, None, None),
+    batch = _new(
+        Batch,
+        (
+            _APPEND, flags, 0, 0, stream_id, tail, created_at_ms, epoch or 0, seq or 0, ends,
+            fields, payload,
+        ),
+    )  # fmt: skip
+    outcome = _new(
+        Appended,
+        (stream_id, tail, tail + 1, False, False, False, created_at_ms, epoch, seq),
     )
+    parts = (header, ends.tobytes(), fields, payload, PADDING[length - used])
+    return _new(PlainAppend, (length, parts, batch, Change((after,)), outcome))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import trio
 
 import tailrace
-from tailrace.operation import Append, StreamKey
+from tailrace.operation import Append, Producer, StreamKey
 from tailrace.outcome import Outcome
 from tailrace_server.config import SESSIONS_BUCKET, ServiceConfig
 from tailrace_server.engine_bridge import EngineBridge
@@ -121,6 +121,10 @@ None: that cannot be told without waiting; the route's handler can. Raises as th
 """
 
 
+StepWithSeq = Callable[[bytes, int], Planned | None]
+"""The same for a number, 0 to 2^53 - 1, that stands in ``Producer-Seq``."""
+
+
 class Lane(NamedTuple):
     """Appends that say nothing but their record, all to one stream.
 
@@ -144,6 +148,34 @@ class LaneStep:
 
     def __call__(self, body: bytes) -> Planned | None:
         return self.step(body)
+
+
+@dataclass(frozen=True, slots=True)
+class SeqStep:
+    """A step that heads have in common which differ in the number of ``Producer-Seq`` alone.
+
+    ``step`` has the number of the head that it was prepared for.
+    """
+
+    step: Step
+    with_seq: StepWithSeq
+
+    def __call__(self, body: bytes) -> Planned | None:
+        return self.step(body)
+
+
+AppendStep = Callable[[Producer | None, bytes], Plan]
+"""The step of an append, but for the producer that it comes from."""
+
+
+def producer_step(step: AppendStep, producer: Producer | None) -> Step:
+    """``step`` for the producer that a head names, if it names one."""
+    if producer is None:
+        return partial(step, None)
+    identity, epoch, _ = producer
+    return SeqStep(
+        partial(step, producer), lambda body, seq: step(Producer(identity, epoch, seq), body)
+    )
 
 
 Prepare = Callable[[Context, Call], Step | None]

@@ -88,8 +88,12 @@ class InSteps(Handler, Protocol):
         """
         ...
 
-    def plan(self, known: Known, body: bytes) -> Planned | None:
-        """What to stage, to answer or to wait for; None leaves it to :meth:`handle`."""
+    def plan(self, known: Known, body: bytes, seq: int | None = None) -> Planned | None:
+        """What to stage, to answer or to wait for; None leaves it to :meth:`handle`.
+
+        ``seq`` is the number of ``Producer-Seq``, which may be another one than the head had
+        that was understood, if ``known.with_seq`` is there.
+        """
         ...
 
     def look(self, known: Known, wait: Wait, *, over: bool) -> Found | None:

@@ -33,7 +33,9 @@ from tailrace_server.context import (
     Lane,
     LaneStep,
     Planned,
+    SeqStep,
     Step,
+    StepWithSeq,
     Wait,
     WholeBody,
     no_session,
@@ -61,7 +63,8 @@ class Known:
     """A request's head, routed, authorized and understood.
 
     What it says holds for every request with an equal head, as long as
-    :attr:`Service.generation` stays what it is. Compared by identity.
+    :attr:`Service.generation` stays what it is; and, if there is a ``with_seq``, for those with
+    another number in ``Producer-Seq``. Compared by identity.
     """
 
     request: Request
@@ -69,6 +72,7 @@ class Known:
     grant: Grant
     step: Step
     lane: Lane | None = None
+    with_seq: StepWithSeq | None = None
 
 
 class Service:
@@ -215,15 +219,22 @@ class Service:
                 return None
             if isinstance(step, LaneStep):
                 return Known(request, route, grant, step.step, step.lane)
+            if isinstance(step, SeqStep):
+                return Known(request, route, grant, step.step, with_seq=step.with_seq)
             return Known(request, route, grant, step)
         self.context.metrics.answered(route, answer.status)
         return answer
 
-    def plan(self, known: Known, body: bytes) -> Planned | None:
-        """What :meth:`handle` would do; None if only it can tell. Responses are not counted."""
+    def plan(self, known: Known, body: bytes, seq: int | None = None) -> Planned | None:
+        """What :meth:`handle` would do; None if only it can tell. Responses are not counted.
+
+        ``seq``: the head was ``known``'s but for this number in ``Producer-Seq``.
+        """
         if len(body) > self.context.config.body_bytes_max:
             return None
         try:
+            if seq is not None and known.with_seq is not None:
+                return known.with_seq(body, seq)
             return known.step(body)
         except RequestError as error:
             return error.response()

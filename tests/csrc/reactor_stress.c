@@ -585,7 +585,7 @@ static void learn(struct tr_heads *heads, uint64_t *dice)
 {
     char key[128];
     uint32_t lane = (uint32_t)roll(dice, LANES);
-    int length = record_head_make(lane, "", key, sizeof key);
+    int length = record_head_make(lane, "", "", key, sizeof key);
     /* Two lanes lead to one stream. */
     struct tr_head_lane place = {
         .lane = lane + 1, .stream = lane / 2 + 1, .json = 1, .body_max = LIMITS.body_max};

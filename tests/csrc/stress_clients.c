@@ -114,11 +114,15 @@ int is_record(uint64_t id, uint32_t number)
     return mix(id, number, 5) % 3 == 0;
 }
 
-int record_head_make(uint32_t lane, const char *digits, char *out, size_t capacity)
+int record_head_make(uint32_t lane, const char *digits, const char *seq, char *out,
+                     size_t capacity)
 {
-    return snprintf(out, capacity,
-                    "POST /lane/%u HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\n\r\n", lane,
-                    digits);
+    const char *form = lane % 2
+                           ? "POST /lane/%u HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\n"
+                             "Producer-Seq: %s\r\n\r\n"
+                           : "POST /lane/%u HTTP/1.1\r\nProducer-Seq: %s\r\nHost: a\r\n"
+                             "Content-Length: %s\r\n\r\n";
+    return snprintf(out, capacity, form, lane, lane % 2 ? digits : seq, lane % 2 ? seq : digits);
 }
 
 /* Some have a space before them, which makes them nothing for a lane. */
@@ -146,11 +150,12 @@ int record_read(const uint8_t *record, size_t length, uint64_t *id, uint32_t *nu
 static size_t request_make(uint64_t id, uint32_t number, int last, uint8_t *out)
 {
     if (is_record(id, number)) {
-        char record[HEAD_MAX], digits[48];
+        char record[HEAD_MAX], digits[48], seq[16];
         int size = record_make(id, number, record, sizeof record);
         snprintf(digits, sizeof digits, "%d%s", size, last ? "\r\nConnection: close" : "");
-        int head = record_head_make((uint32_t)mix(id, number, 7) % LANES, digits, (char *)out,
-                                    HEAD_MAX);
+        snprintf(seq, sizeof seq, "%u", number);
+        int head = record_head_make((uint32_t)mix(id, number, 7) % LANES, digits, seq,
+                                    (char *)out, HEAD_MAX);
         assert(head > 0 && head < HEAD_MAX);
         memcpy(out + head, record, (size_t)size);
         return (size_t)(head + size);

@@ -37,8 +37,9 @@ int request_read(const uint8_t *path, size_t path_length, const uint8_t *body, s
    form with two holes: the id in hexadecimal, and number + 1 in eight digits. */
 int is_record(uint64_t id, uint32_t number);
 
-/* The head of a lane's records, with these digits as Content-Length. */
-int record_head_make(uint32_t lane, const char *digits, char *out, size_t capacity);
+/* The head of a lane's records, with these digits as Content-Length and as Producer-Seq. */
+int record_head_make(uint32_t lane, const char *digits, const char *seq, char *out,
+                     size_t capacity);
 
 /* Whose record that is; 0 if it is none. */
 int record_read(const uint8_t *record, size_t length, uint64_t *id, uint32_t *number);

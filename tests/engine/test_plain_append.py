@@ -57,6 +57,10 @@ def plain(
     says_type=st.booleans(),
     as_tuple=st.booleans(),
     has_producer=st.booleans(),
+    from_producer=st.booleans(),
+    producer_id=st.sampled_from(["p", "é", "q" * 256]),
+    epoch=st.sampled_from([0, 1, 2**53 - 1]),
+    seq=st.integers(0, 3),
     has_fork=st.booleans(),
     now_ms=st.integers(NOW_MS - 10, NOW_MS + 10),
 )
@@ -67,18 +71,26 @@ def test_it_is_the_same_batch_change_and_answer(
     says_type: bool,
     as_tuple: bool,
     has_producer: bool,
+    from_producer: bool,
+    producer_id: str,
+    epoch: int,
+    seq: int,
     has_fork: bool,
     now_ms: int,
 ) -> None:
     catalog = catalog_with(StreamOptions(content_type, metadata=b"{}"), before)
     if has_producer:
-        do(catalog, Append(KEY, [b"0"], producer=Producer("p", 0, 0), stream_seq="a"))
+        do(catalog, Append(KEY, [b"0"], producer=Producer("other", 0, 0), stream_seq="a"))
+    if from_producer:
+        for before_seq in range(seq + 1):
+            do(catalog, Append(KEY, [b"0"], producer=Producer(producer_id, epoch, before_seq)))
     if has_fork:
         do(catalog, Create(StreamKey("bench", "fork"), fork=ForkPoint(KEY)))
     operation = Append(
         KEY,
         (record,) if as_tuple else [record],
         content_type=content_type if says_type else None,
+        producer=Producer(producer_id, epoch, seq + 1) if from_producer else None,
     )
     plan = decide(catalog, operation, Context(now_ms, BATCH_BYTES_MAX))
     assert isinstance(plan, Plan)
@@ -114,6 +126,29 @@ def test_it_is_the_same_batch_change_and_answer(
 )
 def test_what_needs_a_decision_is_left_to_decide(options: StreamOptions, operation: Append) -> None:
     assert plain(catalog_with(options), operation) is None
+
+
+@pytest.mark.parametrize(
+    "producer",
+    [
+        Producer("q", 1, 0),
+        Producer("p", 1, 2),
+        Producer("p", 1, 0),
+        Producer("p", 1, 4),
+        Producer("p", 0, 3),
+        Producer("p", 2, 0),
+        Producer("p", 2, 3),
+    ],
+)
+def test_a_producers_first_repeated_and_missing_numbers_are_left_to_decide(
+    producer: Producer,
+) -> None:
+    """Protocol section 5.2.1: only the next number of a known epoch is plain."""
+    catalog = catalog_with(JSON)
+    for seq in range(3):
+        do(catalog, Append(KEY, [b"0"], producer=Producer("p", 1, seq)))
+    assert plain(catalog, Append(KEY, [b"1"], producer=Producer("p", 1, 3))) is not None
+    assert plain(catalog, Append(KEY, [b"1"], producer=producer)) is None
 
 
 def test_a_closed_stream_is_left_to_decide() -> None:

@@ -138,7 +138,7 @@ class ServiceDouble:
         """No answer of this double lasts."""
         return None
 
-    def plan(self, known: Known, body: bytes) -> Response:
+    def plan(self, known: Known, body: bytes, seq: int | None = None) -> Response:
         request = dataclasses.replace(known.request, body=body)
         self.requests.append(request)
         if request.path == "/at-once":

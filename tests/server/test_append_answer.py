@@ -7,11 +7,13 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.limits import ORDINAL_MAX
+from tailrace.limits import ORDINAL_MAX, PRODUCER_NUMBER_MAX
 from tailrace.outcome import Appended
 from tailrace_server.fast import writer
-from tailrace_server.fast.append_answer import Forms, is_plain
+from tailrace_server.fast.append_answer import Forms, plain_status
 from tailrace_server.protocol import render
+
+NUMBERS = st.integers(0, PRODUCER_NUMBER_MAX)
 
 
 @given(
@@ -19,12 +21,17 @@ from tailrace_server.protocol import render
     tail=st.integers(1, ORDINAL_MAX) | st.integers(10**8 - 2, 10**8 + 2),
     created=st.booleans(),
     duplicate=st.booleans(),
+    producer=st.none() | st.tuples(NUMBERS, NUMBERS),
 )
 def test_both_ways_give_the_same_bytes(
-    stream_id: int, tail: int, created: bool, duplicate: bool
+    stream_id: int, tail: int, created: bool, duplicate: bool, producer: tuple[int, int] | None
 ) -> None:
-    outcome = Appended(stream_id, tail - 1, tail, False, duplicate, created, 1)
-    assert is_plain(outcome)
+    epoch, seq = producer or (None, None)
+    outcome = Appended(stream_id, tail - 1, tail, False, duplicate, created, 1, epoch, seq)
+    if producer is not None and duplicate:
+        assert not plain_status(outcome)
+        return
+    assert plain_status(outcome) == render.appended(outcome).status
     while True:
         second = int(time.time())
         form = Forms().now()
@@ -36,5 +43,10 @@ def test_both_ways_give_the_same_bytes(
 
 def test_what_says_more_is_not_plain() -> None:
     plain = Appended(1, 0, 1, False, False, False, 1)
-    assert not is_plain(plain._replace(closed=True))
-    assert not is_plain(plain._replace(producer_epoch=0, producer_seq=0))
+    of_producer = plain._replace(producer_epoch=0, producer_seq=0)
+    assert plain_status(plain)
+    assert plain_status(of_producer)
+    assert not plain_status(plain._replace(closed=True))
+    assert not plain_status(of_producer._replace(closed=True))
+    assert not plain_status(of_producer._replace(duplicate=True))
+    assert not plain_status(of_producer._replace(base=1))

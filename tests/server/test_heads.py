@@ -13,7 +13,7 @@ from tailrace.operation import StreamKey
 from tailrace_server._reactor import ffi, lib
 from tailrace_server.context import Lane
 from tailrace_server.fast import heads as heads_module
-from tailrace_server.fast.heads import Heads
+from tailrace_server.fast.heads import Heads, key_of
 from tailrace_server.keys import ALL_RIGHTS, Grant
 from tailrace_server.protocol.message import Request
 from tailrace_server.service import Known
@@ -29,9 +29,11 @@ def table(heads_max: int = HEADS_MAX, key_max: int = KEY_MAX) -> Any:
     return made if made == ffi.NULL else ffi.gc(made, lib.tr_heads_free)
 
 
-def find(heads: Any, head: bytes, skip: int = 0, skipped: int = 0) -> int:
+def find(
+    heads: Any, head: bytes, one: tuple[int, int] = (0, 0), other: tuple[int, int] = (0, 0)
+) -> int:
     # In memory of its own, so that a sanitizer sees a byte too many.
-    return int(lib.tr_heads_find(heads, ffi.new("uint8_t[]", head), len(head), skip, skipped))
+    return int(lib.tr_heads_find(heads, ffi.new("uint8_t[]", head), len(head), one, other))
 
 
 def put(heads: Any, number: int, key: bytes, stream: int = 0) -> bool:
@@ -55,13 +57,23 @@ def test_bounds_are_checked() -> None:
         assert not put(heads, number, key, stream)
     assert find(heads, b"x" * KEY_MAX) == 1
     assert find(heads, b"x" * (KEY_MAX + 1)) == 0
-    assert find(heads, b"x", 0, 2) == find(heads, b"x", 2, 0) == 0
+    assert find(heads, b"x", (0, 2)) == find(heads, b"x", (2, 1)) == 0
+    filled = b"x" * KEY_MAX + b"12345"
+    assert find(heads, filled, (KEY_MAX, 3), (KEY_MAX + 3, 2)) == 1
+    for one, other in (
+        ((KEY_MAX, 3), (KEY_MAX + 3, 3)),
+        ((KEY_MAX, 3), (KEY_MAX + 2, 3)),  # they overlap
+        ((KEY_MAX, 5), (KEY_MAX, 5)),
+        ((2**32 - 1, 2**32 - 1), (0, 0)),
+        ((1, 2**32 - 1), (2, 2**32 - 1)),
+    ):
+        assert find(heads, filled, one, other) == find(heads, filled, other, one) == 0
 
 
 @given(
     st.lists(
         st.tuples(st.just("put"), st.integers(1, HEADS_MAX), KEYS)
-        | st.tuples(st.just("find"), st.integers(0, 5), KEYS)
+        | st.tuples(st.just("find"), st.integers(0, 99), KEYS)
         | st.tuples(st.just("clear"), st.just(0), st.just(b"")),
         max_size=60,
     )
@@ -77,9 +89,19 @@ def test_it_does_what_a_dict_does(steps: list[tuple[str, int, bytes]]) -> None:
             if fits:
                 numbers[key] = number
         elif what == "find":
-            # The digits that are not part of the key, anywhere in it.
-            at = min(number, len(key))
-            assert find(heads, key[:at] + b"123" + key[at:], at, 3) == numbers.get(key, 0)
+            # The digits that are not part of the key, anywhere in it: of two fields, or one.
+            at, then = min(number % 10, len(key)), min(number // 10, len(key))
+            if at <= then:
+                head = key[:at] + b"123" + key[at:then] + b"4567" + key[then:]
+                holes = (at, 3), (then + 3, 4)
+                assert key_of(head, holes) == key_of(head, holes[::-1]) == key
+                assert find(heads, head, *holes) == numbers.get(key, 0)
+                assert find(heads, head, *holes[::-1]) == numbers.get(key, 0)
+            hole = at, 3
+            head = key[:at] + b"123" + key[at:]
+            assert key_of(head, (hole, (0, 0))) == key
+            assert find(heads, head, hole, (7, 0)) == numbers.get(key, 0)
+            assert find(heads, head, (0, 0), hole) == numbers.get(key, 0)
         else:
             lib.tr_heads_clear(heads)
             numbers.clear()

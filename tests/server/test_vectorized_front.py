@@ -142,7 +142,7 @@ async def test_a_defect_met_by_one_request_is_its_own_alone(
 ) -> None:
     real = ServiceDouble.plan
 
-    def plan(self: ServiceDouble, known: Known, body: bytes) -> Response:
+    def plan(self: ServiceDouble, known: Known, body: bytes, seq: int | None = None) -> Response:
         if body == b"defect":
             raise RuntimeError("a defect")
         return real(self, known, body)

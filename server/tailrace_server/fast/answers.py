@@ -18,7 +18,7 @@ from tailrace.outcome import Appended
 from tailrace_server.context import Plan
 from tailrace_server.engine_bridge import GroupContext
 from tailrace_server.fast import writer
-from tailrace_server.fast.append_answer import Forms, is_plain
+from tailrace_server.fast.append_answer import Forms, plain_status
 from tailrace_server.fast.reactor import CLOSE, Reactor
 from tailrace_server.fast.shared import Shared
 from tailrace_server.front import InSteps, failed
@@ -139,12 +139,12 @@ class Answers:
                 and type(outcome) is Appended
                 and plan.plain
                 and not pending.close
-                and is_plain(outcome)
+                and (status := plain_status(outcome))
             ):
                 handles.append(pending.handle)
                 pieces.append(form.fill(outcome))
                 flags.append(0)
-                counts[(pending.known.route, 204)] += 1
+                counts[(pending.known.route, status)] += 1
                 continue
             response = self._response(pending, ticket)
             counts[(pending.known.route, response.status)] += 1

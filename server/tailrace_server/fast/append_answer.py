@@ -1,7 +1,7 @@
-"""The answer to the append that nearly every append is, by filling in what changes.
+"""The answers to the appends that nearly all appends are, by filling in what changes.
 
-The form is cut out of an answer made the general way, so nothing is spelled a second time;
-it holds for a second, like the Date in it.
+The forms are cut out of answers made the general way, so nothing is spelled a second time;
+they hold for a second, like the Date in them.
 """
 
 from __future__ import annotations
@@ -15,37 +15,55 @@ from tailrace_server.fast import writer
 from tailrace_server.protocol import caching, render
 
 _SAMPLE: Final = Appended(0x5A4D504C45, 7_654_320, 7_654_321, False, False, False, 0)
+_OF_PRODUCER: Final = _SAMPLE._replace(producer_epoch=987_654_321, producer_seq=898_989_898)
 
 
 class Form(NamedTuple):
-    """The answer's bytes before the offset, between it and the entity tag, and behind that."""
+    """Templates of whole answers, with places for what :func:`_values` gives."""
 
     second: int
-    before: bytes
-    between: bytes
-    behind: bytes
+    plain: str
+    of_producer: str
 
     def fill(self, outcome: Appended) -> bytes:
-        """The whole answer to an outcome that is :func:`is_plain`, on a connection that stays."""
-        tag = caching.tail_tag(outcome.stream_id, outcome.tail, closed=False)
-        token = encode_offset(outcome.tail)
-        return b"".join(
-            (self.before, token.encode("ascii"), self.between, tag.encode("ascii"), self.behind)
-        )
+        """The whole answer to an outcome of :func:`plain_status`, on a connection that stays."""
+        template = self.plain if outcome.producer_epoch is None else self.of_producer
+        return (template % _values(outcome)).encode("latin-1")
 
 
-def is_plain(outcome: Appended) -> bool:
-    """Whether nothing but the offset and the tag is told of ``outcome``."""
-    return outcome.producer_epoch is None and not outcome.closed
+def plain_status(outcome: Appended) -> int:
+    """The status of an answer that :meth:`Form.fill` can make; 0 if it says more than that."""
+    if outcome.closed:
+        return 0
+    if outcome.producer_epoch is None:
+        return 204
+    return 0 if outcome.duplicate or outcome.tail == outcome.base else 200
+
+
+def _values(outcome: Appended) -> tuple[str | int, ...]:
+    """What an answer tells of its append, in its order."""
+    token = encode_offset(outcome.tail)
+    tag = caching.tail_tag(outcome.stream_id, outcome.tail, closed=False)
+    if outcome.producer_epoch is None:
+        return token, tag
+    assert outcome.producer_seq is not None
+    return token, tag, outcome.producer_epoch, outcome.producer_seq
+
+
+def _template(outcome: Appended) -> str:
+    """The answer to this outcome with places in it for its values."""
+    rest = writer.joined(render.appended(outcome), "POST", close=False).decode("latin-1")
+    pieces = []
+    for value in _values(outcome):
+        before, found, rest = rest.partition(str(value))
+        assert found
+        pieces.append(before.replace("%", "%%"))
+    return "%s".join([*pieces, rest.replace("%", "%%")])
 
 
 def make_form(second: int) -> Form:
     """The form of this moment; ``second`` is its time."""
-    whole = writer.joined(render.appended(_SAMPLE), "POST", close=False)
-    tag = caching.tail_tag(_SAMPLE.stream_id, _SAMPLE.tail, closed=False).encode("ascii")
-    before, between = whole.split(encode_offset(_SAMPLE.tail).encode("ascii") + b"\r\n")
-    between, behind = between.split(tag)
-    return Form(second, before, b"\r\n" + between, behind)
+    return Form(second, _template(_SAMPLE), _template(_OF_PRODUCER))
 
 
 class Forms:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from tailrace.limits import PRODUCER_NUMBER_MAX
 from tailrace.operation import StreamKey
 from tailrace_server._reactor import ffi, lib
 from tailrace_server.context import Lane
@@ -21,6 +22,8 @@ HEAD_BYTES_MAX: Final = 1024
 _BODY_BYTES_MAX: Final = 2**32 - 1
 _SEED_BYTES: Final[int] = lib.TR_HEAD_SEED_BYTES
 assert HEAD_BYTES_MAX <= lib.TR_HEAD_KEY_MAX
+# The numbers that are left out of a head must all be good: the head says nothing about them.
+assert 10**lib.TR_HTTP_SEQ_DIGITS_MAX - 1 <= PRODUCER_NUMBER_MAX
 
 T = TypeVar("T")
 
@@ -48,6 +51,17 @@ class _Numbers(Generic[T]):
         del self._of[item]
         self._free.append(entry[0])
         return entry[0]
+
+
+def key_of(head: bytes, holes: Iterable[tuple[int, int]]) -> bytes:
+    """A head without its holes, each an offset and a length: see ``csrc/front/heads.h``."""
+    pieces = []
+    begin = 0
+    for at, length in sorted(hole for hole in holes if hole[1]):
+        pieces.append(head[begin:at])
+        begin = at + length
+    pieces.append(head[begin:])
+    return b"".join(pieces)
 
 
 class Leader(NamedTuple):
@@ -105,7 +119,7 @@ class Heads:
         return self._fresh.get(key)
 
     def learn(self, key: bytes, known: Known) -> None:
-        """Keep what the head with these bytes means, the digits of Content-Length left out."""
+        """Keep what the heads mean that are :func:`key_of` to these bytes."""
         if len(key) <= HEAD_BYTES_MAX:
             self._fresh[key] = known
 

@@ -45,7 +45,7 @@ assert _FIELDS_PER_REQUEST <= _FIELDS
 assert NESTING_MAX <= lib.TR_JSON_NESTING_MAX
 assert array("I").itemsize == 4
 
-_ROW: Final = struct.Struct("=Q14I")
+_ROW: Final = struct.Struct("=Q16I")
 assert _ROW.size == ffi.sizeof("struct tr_row")
 _FIELD: Final = struct.Struct("=4I")
 
@@ -66,6 +66,8 @@ class Row(NamedTuple):
     field_count: int
     length_value: int
     length_value_length: int
+    seq_value: int
+    seq_value_length: int
     number: int
     taken: int
 

@@ -17,6 +17,7 @@ import structlog
 from tailrace.errors import TailraceError
 from tailrace_server.context import Lasting, Plan, Wait
 from tailrace_server.fast.answers import Answers, Batch, Pending, started
+from tailrace_server.fast.heads import key_of
 from tailrace_server.fast.kept import KeptAnswers
 from tailrace_server.fast.parked import Parked
 from tailrace_server.fast.reactor import (
@@ -138,7 +139,7 @@ class Tick:
     ) -> None:
         """Answer one request, park it, give it away, or put what it stages into ``contexts``."""
         handle, _, _, keep_alive, head, head_length, body_length = fields[:7]
-        length_at, length_size, number = fields[11:14]
+        length_at, length_size, seq_at, seq_size, number = fields[11:16]
         counters = self._shared.counters
         body_at = head + head_length
         end = body_at + body_length
@@ -147,12 +148,8 @@ class Tick:
             known = self._heads.by_number(number)
             self._heads_kept += 1
         else:
-            # The body's length is told by the body; without it more heads are equal.
-            if length_size:
-                length_at += head
-                key = arena[head:length_at] + arena[length_at + length_size : body_at]
-            else:
-                key = arena[head:body_at]
+            holes = (length_at, length_size), (seq_at, seq_size)
+            key = key_of(arena[head:body_at], holes)
             known = self._heads.fresh(key)
             if known is None:
                 learned = self._learn(key, arena, Row._make(fields))
@@ -170,7 +167,12 @@ class Tick:
         if keep_alive and not body_length and self._kept.answer(batch, handle, known, began):
             counters.requests += 1
             return
-        plan = self._service.plan(known, arena[body_at:end])
+        if seq_size:
+            seq_at += head
+            seq = int(arena[seq_at : seq_at + seq_size])
+            plan = self._service.plan(known, arena[body_at:end], seq)
+        else:
+            plan = self._service.plan(known, arena[body_at:end])
         if plan is None:
             self._give(handle, arena[head:end])
             return
@@ -237,5 +239,6 @@ class Tick:
             return None
         if isinstance(found, Response):
             return request, found
-        self._heads.learn(key, found)
+        if not row.seq_value_length or found.with_seq is not None:
+            self._heads.learn(key, found)
         return found

@@ -6,17 +6,26 @@ answer a whole group after its sync; :func:`post_events` is the same for one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Final
 
 import trio
 
 from tailrace.limits import KIB
-from tailrace.operation import Append, Records, StreamKey, StreamOptions
+from tailrace.operation import Append, Producer, Records, StreamKey, StreamOptions
 from tailrace.outcome import Appended, Outcome, Reason, Rejection
 from tailrace_server.config import ServiceConfig
-from tailrace_server.context import Answer, Call, Context, Plan, no_session, session_key
+from tailrace_server.context import (
+    Answer,
+    AppendStep,
+    Call,
+    Context,
+    Plan,
+    Step,
+    no_session,
+    producer_step,
+    session_key,
+)
 from tailrace_server.protocol import errors, headers, parse, render, session_query, views
 from tailrace_server.protocol.errors import RequestError, bad_request
 from tailrace_server.protocol.events import EventStamp, parse_events
@@ -29,15 +38,25 @@ INLINE_BODY_BYTES_MAX: Final = 256 * KIB
 SESSION_OPTIONS: Final = StreamOptions(content_type="application/json", searchable=True)
 
 
-def prepare_post(context: Context, call: Call) -> Callable[[bytes], Plan]:
+def prepare_post(context: Context, call: Call) -> Step:
     """What the request asks of the engine; RequestError if it is not as documented."""
+    return producer_step(*_prepared(context, call))
+
+
+def _prepared(context: Context, call: Call) -> tuple[AppendStep, Producer | None]:
     sent = parse.append_headers(call.request)
     managed = session_query.is_managed_agents(call.request, call.query)
-    return partial(_plan, context.config, session_key(call.params["session"]), sent, managed)
+    key = session_key(call.params["session"])
+    return partial(_plan, context.config, key, sent, managed), sent.producer
 
 
 def _plan(
-    config: ServiceConfig, key: StreamKey, sent: AppendHeaders, managed: bool, body: bytes
+    config: ServiceConfig,
+    key: StreamKey,
+    sent: AppendHeaders,
+    managed: bool,
+    producer: Producer | None,
+    body: bytes,
 ) -> Plan:
     if not body:
         if not sent.close:
@@ -57,7 +76,7 @@ def _plan(
         records,
         content_type,
         sent.close,
-        sent.producer,
+        producer,
         sent.stream_seq,
         sent.expected_ordinal,
         create,
@@ -87,7 +106,8 @@ def _answer(session: str, managed: bool, stamp: EventStamp | None, outcome: Outc
 
 
 async def post_events(context: Context, call: Call) -> Answer:
-    step, body = prepare_post(context, call), call.request.body
+    prepared, producer = _prepared(context, call)
+    step, body = partial(prepared, producer), call.request.body
     if len(body) <= INLINE_BODY_BYTES_MAX:
         plan = step(body)
     else:

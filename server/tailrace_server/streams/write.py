@@ -10,11 +10,30 @@ from collections.abc import Callable
 from functools import partial
 
 from tailrace.errors import Rejected
-from tailrace.operation import Append, Create, Delete, ForkPoint, StreamKey, StreamOptions
+from tailrace.operation import (
+    Append,
+    Create,
+    Delete,
+    ForkPoint,
+    Producer,
+    StreamKey,
+    StreamOptions,
+)
 from tailrace.outcome import Appended, Created, Deleted, Outcome, Reason, Rejection
 from tailrace.stream import DEFAULT_CONTENT_TYPE, is_json_type, media_type
 from tailrace_server.config import ServiceConfig
-from tailrace_server.context import Answer, Call, Context, Lane, LaneStep, Plan, Step, staged
+from tailrace_server.context import (
+    Answer,
+    AppendStep,
+    Call,
+    Context,
+    Lane,
+    LaneStep,
+    Plan,
+    Step,
+    producer_step,
+    staged,
+)
 from tailrace_server.keys import Right
 from tailrace_server.protocol import headers, parse, render, stream_request, stream_response
 from tailrace_server.protocol.errors import RequestError, bad_request
@@ -89,7 +108,7 @@ def prepare_post(context: Context, call: Call) -> Step:
     """Append, close, or both."""
     key = written_key(call)
     sent = parse.append_headers(call.request)
-    step = _step(context, key, sent)
+    step = producer_step(_step(context, key, sent), sent.producer)
     lane = _lane(context.config, key, sent)
     return step if lane is None else LaneStep(step, lane)
 
@@ -101,12 +120,12 @@ def _lane(config: ServiceConfig, key: StreamKey, sent: AppendHeaders) -> Lane | 
     return Lane(key, content_type, is_json_type(content_type), config.body_bytes_max)
 
 
-def _step(context: Context, key: StreamKey, sent: AppendHeaders) -> Callable[[bytes], Plan]:
+def _step(context: Context, key: StreamKey, sent: AppendHeaders) -> AppendStep:
     answer = partial(answer_append, key)
 
-    def step(body: bytes) -> Plan:
+    def step(producer: Producer | None, body: bytes) -> Plan:
         try:
-            operation = plan_append(key, sent, body, context.config)
+            operation = plan_append(key, sent, producer, body, context.config)
         except RequestError as error:
             _check_stream(context, key, sent)
             raise error from None
@@ -116,14 +135,24 @@ def _step(context: Context, key: StreamKey, sent: AppendHeaders) -> Callable[[by
 
 
 def _prepare_plan(context: Context, call: Call) -> Callable[[bytes], Plan]:
-    return _step(context, written_key(call), parse.append_headers(call.request))
+    sent = parse.append_headers(call.request)
+    return partial(_step(context, written_key(call), sent), sent.producer)
 
 
 post_stream = staged(_prepare_plan)
 
 
-def plan_append(key: StreamKey, sent: AppendHeaders, body: bytes, config: ServiceConfig) -> Append:
-    """What the request asks of the engine; RequestError if its body is not as it should be."""
+def plan_append(
+    key: StreamKey,
+    sent: AppendHeaders,
+    producer: Producer | None,
+    body: bytes,
+    config: ServiceConfig,
+) -> Append:
+    """What the request asks of the engine; RequestError if its body is not as it should be.
+
+    ``producer`` stands for the one in ``sent``.
+    """
     records: list[bytes] = []
     content_type = None
     if body:
@@ -142,7 +171,7 @@ def plan_append(key: StreamKey, sent: AppendHeaders, body: bytes, config: Servic
         records,
         content_type,
         sent.close,
-        sent.producer,
+        producer,
         sent.stream_seq,
         sent.expected_ordinal,
         expected_stream_id=sent.expected_stream_id,
