@@ -22,6 +22,8 @@ _BODY_BYTES_MAX: Final = 2**32 - 1
 _SEED_BYTES: Final[int] = lib.TR_HEAD_SEED_BYTES
 assert HEAD_BYTES_MAX <= lib.TR_HEAD_KEY_MAX
 
+_NO_LANE: Final[Any] = ffi.new("struct tr_head_lane *")
+
 T = TypeVar("T")
 
 
@@ -130,9 +132,11 @@ class Heads:
 
     def _enter_lane(self, known: Known) -> Any:
         """``struct tr_head_lane`` for a head."""
-        place = ffi.new("struct tr_head_lane *")
         lane = known.lane
-        if lane is not None:
+        if lane is None:
+            place = _NO_LANE
+        else:
+            place = ffi.new("struct tr_head_lane *")
             number = self._lanes.take((lane, known.route))
             if self._leaders[number] is None:
                 self._leaders[number] = Leader(lane.key, lane.content_type, known.route, known)
