@@ -65,7 +65,7 @@ def make_form(*, private: bool, up_to_date: bool) -> Form:
     for filled in (_TYPE, tag, encode_offset(_NEXT), str(len(_BODY))):
         piece, rest = rest.split(filled)
         pieces.append(piece)
-    return Form(*pieces, rest)
+    return Form._make((*pieces, rest))
 
 
 class Forms:
