@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from weakref import ref
 
 from tailrace import filenames
@@ -24,7 +24,6 @@ from tailrace.stream import StreamState, expires_at_ms
 
 _COPY_BYTES_MAX = 256 * KIB
 _RECORDS_PER_STEP_MAX = 262_144
-_T = TypeVar("_T")
 
 
 @dataclass(slots=True)
@@ -119,17 +118,21 @@ class Reader:
     ) -> ReadResult:
         """Records of ``state`` from ``ordinal`` on; see :meth:`tailrace.store.Store.read`."""
         first, end = _bounds(state, ordinal, stop, max_records)
-        payload, ends, after = _before_damage(
-            lambda stop: self._collect(state, first, stop, max_bytes), first, end
-        )
+        try:
+            payload, ends, after = self._collect(state, first, end, max_bytes)
+        except Corrupted as error:
+            whole = _before_damage(error, first)
+            payload, ends, after = self._collect(state, first, whole, max_bytes)
         return ReadResult(*_range(state, first, after), payload, ends)
 
     def read_pieces(self, state: StreamState, ordinal: int, max_bytes: int) -> ReadPieces:
         """The same, for sending; see :meth:`tailrace.store.Store.read_pieces`."""
         first, end = _bounds(state, ordinal, None, None)
-        pieces, after = _before_damage(
-            lambda stop: self._collect_pieces(state, first, stop, max_bytes), first, end
-        )
+        try:
+            pieces, after = self._collect_pieces(state, first, end, max_bytes)
+        except Corrupted as error:
+            whole = _before_damage(error, first)
+            pieces, after = self._collect_pieces(state, first, whole, max_bytes)
         return ReadPieces(*_range(state, first, after), pieces)
 
     def _collect_pieces(
@@ -333,16 +336,14 @@ class _Mapped:
                     old.release(start, stop)
 
 
-def _before_damage(collect: Callable[[int], _T], first: int, end: int) -> _T:
-    """What is read from ``first`` to ``end``, or to the damage before it: that is for the read
-    which begins there to tell.
+def _before_damage(error: Corrupted, first: int) -> int:
+    """Where a read from ``first`` on has to stop: before the damage that ``error`` tells of.
+
+    Raises it again if nothing stands before: the read that begins at damage is to tell of it.
     """
-    try:
-        return collect(end)
-    except Corrupted as error:
-        if error.ordinal is None or error.ordinal <= first:
-            raise
-        return collect(error.ordinal)
+    if error.ordinal is None or error.ordinal <= first:
+        raise error
+    return error.ordinal
 
 
 def _bounds(
