@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 
 from tailrace import filenames, limits
@@ -25,12 +26,17 @@ from tailrace.snapshot_files import SnapshotFiles
 from tailrace.sorted_names import SortedNames
 from tailrace.staged import Publish
 from tailrace.storage import Storage
-from tailrace.stream import expires_at_ms
+from tailrace.stream import StreamState, expires_at_ms
 from tailrace.ticket import Group
 from tailrace.upkeep import Upkeep
 from tailrace.waiters import Waiters
 
 _logger = logging.getLogger("tailrace")
+
+
+def wall_clock_ms() -> int:
+    """Milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
 
 
 class Core:
@@ -127,6 +133,11 @@ class Core:
             return None
         result = self.reader.read(source, fork.ordinal, None, 1, 1)
         return Partial(source.config.stream_id, fork.ordinal, bytes(result.payload))
+
+    def is_resident(self, state: StreamState, ordinal: int) -> bool:
+        """See :meth:`tailrace.Store.is_resident`."""
+        newest = self.log.segment_at(self.committer.durable_position)
+        return self.reader.is_resident(state, ordinal, newest)
 
     def version(self, key: StreamKey) -> object | None:
         """See :meth:`tailrace.Store.version`: a state is a value, and each change makes one."""

@@ -6,6 +6,7 @@ one after the call. The C side reads in place and releases the GIL.
 
 from __future__ import annotations
 
+import threading
 from array import array
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -80,6 +81,20 @@ class BatchRef(NamedTuple):
     stream_id: int
     base_ordinal: int
     watermark: int
+
+
+_U8S: Final[Any] = ffi.typeof("uint8_t[]")
+_U32S: Final[Any] = ffi.typeof("uint32_t[]")
+
+
+class _Scratch(threading.local):
+    """What C fills in for the thread that calls it: made once for each, not for each call."""
+
+    def __init__(self) -> None:
+        self.gathered: Any = ffi.new("struct tr_gather_result *")
+
+
+_scratch: Final = _Scratch()
 
 
 class View:
@@ -164,18 +179,19 @@ class View:
         ``entries`` is ``record_count`` u32 batch offsets; see ``csrc/gather.h``.
         """
         assert len(ends) - ends_used >= record_count
-        result = ffi.new("struct tr_gather_result *")
+        result = _scratch.gathered
+        from_buffer = ffi.from_buffer
         lib.tr_gather(
             self._pointer,
             self.length,
             base_position,
             stream_id,
             ordinal,
-            ffi.from_buffer("uint32_t[]", entries),
+            from_buffer(_U32S, entries),
             record_count,
-            ffi.from_buffer("uint8_t[]", out) + used,
+            from_buffer(_U8S, out) + used,
             len(out) - used,
-            ffi.from_buffer("uint32_t[]", ends) + ends_used,
+            from_buffer(_U32S, ends) + ends_used,
             used,
             result,
         )

@@ -205,6 +205,8 @@ class Extents:
         if run is None:
             return None
         firsts, segments = run
+        if len(firsts) == 1:
+            return None if ordinal < firsts[0] else (segments[0], None)
         after = bisect_left(firsts, ordinal + 1)
         if after == 0:
             return None

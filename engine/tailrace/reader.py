@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 from weakref import ref
 
 from tailrace import filenames
@@ -15,24 +15,23 @@ from tailrace.catalog import Catalog
 from tailrace.errors import Corrupted, RecordsLost, Rejected
 from tailrace.limits import KIB, ORDINAL_MAX, READ_MAPPED_BYTES_MAX, READ_MAPPED_RUN_BYTES_MIN
 from tailrace.log import Log
-from tailrace.native import GATHER_BAD, GATHER_FULL, GATHER_ROOM
+from tailrace.native import GATHER_BAD, GATHER_DONE, GATHER_FULL, GATHER_ROOM
 from tailrace.offset_index import LOST_ENTRY
 from tailrace.operation import StreamKey
 from tailrace.outcome import Reason, Rejection
 from tailrace.segment import Segment
-from tailrace.stream import StreamState
+from tailrace.stream import StreamState, expires_at_ms
 
 _COPY_BYTES_MAX = 256 * KIB
 _RECORDS_PER_STEP_MAX = 262_144
-_T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadRange:
     """Which records of one stream were read, as one durable moment had it.
 
-    ``first`` is the first record's ordinal, ``next`` the one after the last; ``tail`` and
-    ``closed`` are the stream's.
+    ``first`` is the first record's ordinal, ``next`` the one after the last; ``tail``,
+    ``closed`` and ``expires_at_ms`` (if nobody touches it; None: never) are the stream's.
     """
 
     key: StreamKey
@@ -43,6 +42,7 @@ class ReadRange:
     next: int
     tail: int
     closed: bool
+    expires_at_ms: int | None
 
     @property
     def count(self) -> int:
@@ -54,7 +54,7 @@ class ReadRange:
         return self.next == self.tail
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadPieces(ReadRange):
     """Consecutive records as they stand: ``pieces``, joined, are their wire bytes.
 
@@ -65,7 +65,7 @@ class ReadPieces(ReadRange):
     pieces: tuple[memoryview, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ReadResult(ReadRange):
     """Consecutive records of one stream, in one piece.
 
@@ -109,21 +109,30 @@ class Reader:
         self._mapped = _Mapped(READ_MAPPED_BYTES_MAX)
 
     def read(
-        self, state: StreamState, ordinal: int, stop: int | None, max_bytes: int, max_records: int
+        self,
+        state: StreamState,
+        ordinal: int,
+        stop: int | None,
+        max_bytes: int,
+        max_records: int | None,
     ) -> ReadResult:
         """Records of ``state`` from ``ordinal`` on; see :meth:`tailrace.store.Store.read`."""
         first, end = _bounds(state, ordinal, stop, max_records)
-        payload, ends, after = _before_damage(
-            lambda stop: self._collect(state, first, stop, max_bytes), first, end
-        )
+        try:
+            payload, ends, after = self._collect(state, first, end, max_bytes)
+        except Corrupted as error:
+            whole = _before_damage(error, first)
+            payload, ends, after = self._collect(state, first, whole, max_bytes)
         return ReadResult(*_range(state, first, after), payload, ends)
 
     def read_pieces(self, state: StreamState, ordinal: int, max_bytes: int) -> ReadPieces:
         """The same, for sending; see :meth:`tailrace.store.Store.read_pieces`."""
-        first, end = _bounds(state, ordinal, None, ORDINAL_MAX)
-        pieces, after = _before_damage(
-            lambda stop: self._collect_pieces(state, first, stop, max_bytes), first, end
-        )
+        first, end = _bounds(state, ordinal, None, None)
+        try:
+            pieces, after = self._collect_pieces(state, first, end, max_bytes)
+        except Corrupted as error:
+            whole = _before_damage(error, first)
+            pieces, after = self._collect_pieces(state, first, whole, max_bytes)
         return ReadPieces(*_range(state, first, after), pieces)
 
     def _collect_pieces(
@@ -178,20 +187,32 @@ class Reader:
         ends = array("I")
         used = 0
         while ordinal < end:
-            step = self._step(self._owner(state, ordinal, end), ordinal, out, used, ends)
-            ordinal += step.records
-            used += step.bytes
-            if step.full_at is not None:
-                if len(out) < max_bytes:
-                    grown = bytearray(min(max_bytes, max(4 * len(out), used + step.full_at)))
-                    grown[:used] = memoryview(out)[:used]
-                    out = grown
-                elif used == 0:
-                    # One record is always given, even one larger than the bound.
-                    max_bytes = step.full_at
-                    out = bytearray(max_bytes)
-                else:
-                    break
+            # From the one segment that holds the record.
+            owned = self._owner(state, ordinal, end)
+            found = self._find(owned, ordinal, len(out) - used)
+            segment, stream_id, count, entries = found
+            done = len(ends)
+            ends.frombytes(bytes(4 * count))
+            status, records, taken, next_bytes, bad_offset = segment.view.gather(
+                segment.base_position, stream_id, ordinal, entries, count, out, used, ends, done
+            )
+            ordinal += records
+            used += taken
+            if status == GATHER_DONE:
+                continue
+            del ends[done + records :]
+            if status == GATHER_BAD:
+                raise self._damaged(owned, ordinal, found, bad_offset)
+            if len(out) < max_bytes:
+                grown = bytearray(min(max_bytes, max(4 * len(out), used + next_bytes)))
+                grown[:used] = memoryview(out)[:used]
+                out = grown
+            elif used == 0:
+                # One record is always given, even one larger than the bound.
+                max_bytes = next_bytes
+                out = bytearray(max_bytes)
+            else:
+                break
         return memoryview(out)[:used], ends, ordinal
 
     def _owner(self, state: StreamState, ordinal: int, end: int) -> _Owned:
@@ -205,23 +226,6 @@ class Reader:
                 raise _vanished(state)
             state = source
         return _Owned(state, min(end, bound), bound)
-
-    def _step(
-        self, owned: _Owned, ordinal: int, out: bytearray, used: int, ends: array[int]
-    ) -> _Step:
-        """Copy from the one segment that holds ``ordinal``."""
-        found = self._find(owned, ordinal, len(out) - used)
-        segment, stream_id, count, entries = found
-        done = len(ends)
-        ends.frombytes(bytes(4 * count))
-        gathered = segment.view.gather(
-            segment.base_position, stream_id, ordinal, entries, count, out, used, ends, done
-        )
-        del ends[done + gathered.records :]
-        if gathered.status == GATHER_BAD:
-            raise self._damaged(owned, ordinal + gathered.records, found, gathered.bad_offset)
-        full_at = gathered.next_bytes if gathered.status == GATHER_FULL else None
-        return _Step(gathered.records, gathered.bytes, full_at)
 
     def _find(self, owned: _Owned, ordinal: int, room: int) -> _Found:
         """The one segment that holds ``ordinal``, and what it holds from there on."""
@@ -288,8 +292,11 @@ class Reader:
             raise _trimmed(current, ordinal)
 
     def is_resident(self, state: StreamState, ordinal: int, newest: int) -> bool:
-        """Whether records from ``ordinal`` on were written lately: no disk read is to be feared."""
-        if ordinal >= state.tail:
+        """Whether records from ``ordinal`` on were written lately: no disk read is to be feared.
+
+        Nor is one where there is nothing to read: at the tail, and before what is retained.
+        """
+        if ordinal >= state.tail or ordinal < state.start:
             return True
         if ordinal < state.config.base:
             return False
@@ -303,12 +310,6 @@ class _Owned(NamedTuple):
     state: StreamState
     end: int
     bound: int
-
-
-class _Step(NamedTuple):
-    records: int
-    bytes: int
-    full_at: int | None
 
 
 class _Mapped:
@@ -335,33 +336,33 @@ class _Mapped:
                     old.release(start, stop)
 
 
-def _before_damage(collect: Callable[[int], _T], first: int, end: int) -> _T:
-    """What is read from ``first`` to ``end``, or to the damage before it: that is for the read
-    which begins there to tell.
+def _before_damage(error: Corrupted, first: int) -> int:
+    """Where a read from ``first`` on has to stop: before the damage that ``error`` tells of.
+
+    Raises it again if nothing stands before: the read that begins at damage is to tell of it.
     """
-    try:
-        return collect(end)
-    except Corrupted as error:
-        if error.ordinal is None or error.ordinal <= first:
-            raise
-        return collect(error.ordinal)
+    if error.ordinal is None or error.ordinal <= first:
+        raise error
+    return error.ordinal
 
 
 def _bounds(
-    state: StreamState, ordinal: int, stop: int | None, max_records: int
+    state: StreamState, ordinal: int, stop: int | None, max_records: int | None
 ) -> tuple[int, int]:
     """The ordinals to read, of those that there are."""
     if ordinal < state.start:
         raise _trimmed(state, ordinal)
     tail = state.tail
     first = min(ordinal, tail)
-    end = min(tail if stop is None else min(stop, tail), first + max_records)
+    end = tail if stop is None else min(stop, tail)
+    if max_records is not None:
+        end = min(end, first + max_records)
     return first, max(end, first)
 
 
 def _range(
     state: StreamState, first: int, after: int
-) -> tuple[StreamKey, int, str, bool, int, int, int, bool]:
+) -> tuple[StreamKey, int, str, bool, int, int, int, bool, int | None]:
     """The fields of :class:`ReadRange`."""
     config = state.config
     return (
@@ -373,6 +374,7 @@ def _range(
         after,
         state.tail,
         state.closed,
+        expires_at_ms(state),
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 
 from tailrace import limits, validate
-from tailrace.core import Core
+from tailrace.core import Core, wall_clock_ms
 from tailrace.decide_snapshot import refuse_early
 from tailrace.errors import InvalidArgument, Rejected, StoreClosed
 from tailrace.operation import (
@@ -44,11 +44,6 @@ from tailrace.views import BucketInfo, Head, SearchResult, StreamPage, head_of
 _logger = logging.getLogger("tailrace")
 
 Key = StreamKey | tuple[str, str]
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since the Unix epoch."""
-    return time.time_ns() // 1_000_000
 
 
 class Store:
@@ -322,7 +317,8 @@ class Store:
     def _state(self, key: Key) -> StreamState:
         if self._closed:
             raise StoreClosed("the store is closed")
-        found = live_stream(self._core.durable, StreamKey(*key), self._now_ms())
+        named = key if type(key) is StreamKey else StreamKey(*key)
+        found = live_stream(self._core.durable, named, self._now_ms())
         if isinstance(found, Rejection):
             raise Rejected(found)
         return found
@@ -357,8 +353,15 @@ class Store:
         Raises Rejected (no such stream; trimmed), Corrupted, InvalidArgument.
         """
         state = self._readable(key, ordinal, max_bytes)
-        records = limits.ORDINAL_MAX if max_records is None else max_records
-        return self._core.reader.read(state, ordinal, stop, max_bytes, records)
+        return self._core.reader.read(state, ordinal, stop, max_bytes, max_records)
+
+    def read_near(
+        self, key: Key, ordinal: int, *, max_bytes: int, max_records: int | None = None
+    ) -> ReadResult | None:
+        """What :meth:`read` gives where :meth:`is_resident` is true of it, else None."""
+        state, core = self._readable(key, ordinal, max_bytes), self._core
+        near = core.is_resident(state, ordinal)
+        return core.reader.read(state, ordinal, None, max_bytes, max_records) if near else None
 
     def read_pieces(
         self, key: Key, ordinal: int, *, max_bytes: int = limits.READ_BYTES_DEFAULT
@@ -371,12 +374,10 @@ class Store:
         return self._core.reader.read_pieces(state, ordinal, max_bytes)
 
     def _readable(self, key: Key, ordinal: int, max_bytes: int) -> StreamState:
-        if not 0 < max_bytes <= limits.READ_BYTES_MAX:
-            raise InvalidArgument("max_bytes", f"must be from 1 to {limits.READ_BYTES_MAX}")
-        if ordinal < 0:
-            raise InvalidArgument("ordinal", "must not be negative")
+        validate.read_bounds(ordinal, max_bytes)
         state = self._state(key)
-        self._toucher.touch(state, self._now_ms())
+        if state.config.ttl_ms is not None:
+            self._toucher.touch(state, self._now_ms())
         return state
 
     def open_snapshot(self, key: Key, ordinal: int | None = None) -> SnapshotReader:
@@ -389,8 +390,7 @@ class Store:
 
     def is_resident(self, key: Key, ordinal: int) -> bool:
         """Whether a read there touches only the newest segments, so that it need not wait."""
-        newest = self._core.log.segment_at(self._core.committer.durable_position)
-        return self._core.reader.is_resident(self._state(key), ordinal, newest)
+        return self._core.is_resident(self._state(key), ordinal)
 
     def wait(self, key: Key, ordinal: int, timeout_s: float) -> bool:
         """Block until there is a record at ``ordinal``, or the stream is closed or gone.

@@ -34,6 +34,13 @@ _CONTENT_TYPE: Final = re.compile(
 )
 
 
+def read_bounds(ordinal: int, max_bytes: int) -> None:
+    if not 0 < max_bytes <= limits.READ_BYTES_MAX:
+        raise InvalidArgument("max_bytes", f"must be from 1 to {limits.READ_BYTES_MAX}")
+    if ordinal < 0:
+        raise InvalidArgument("ordinal", "must not be negative")
+
+
 def bucket(value: str) -> None:
     if not isinstance(value, str) or not _BUCKET.fullmatch(value):
         raise InvalidArgument("bucket", f"must match {limits.BUCKET_PATTERN}")

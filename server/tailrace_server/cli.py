@@ -15,8 +15,8 @@ import click
 import structlog
 
 import tailrace
+from tailrace.core import wall_clock_ms
 from tailrace.offset import encode_offset
-from tailrace.store import wall_clock_ms
 from tailrace_server import logs
 from tailrace_server.config import ServiceConfig
 from tailrace_server.front import FrontLimits

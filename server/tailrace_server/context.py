@@ -17,6 +17,7 @@ from tailrace_server.engine_bridge import EngineBridge
 from tailrace_server.keys import Grant, KeyRing
 from tailrace_server.live import Hub, LiveResponse
 from tailrace_server.metrics import Metrics
+from tailrace_server.protocol import stream_response
 from tailrace_server.protocol.errors import NOT_FOUND, RequestError
 from tailrace_server.protocol.message import BodyStream, Request, Response
 from tailrace_server.protocol.target import Query
@@ -45,7 +46,7 @@ class Context:
         return self.bridge.store
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Call:
     """One authenticated, routed request. ``params`` are the decoded parts of its path."""
 
@@ -80,6 +81,21 @@ class Plan(NamedTuple):
     plain: bool
 
 
+class PlainPage(NamedTuple):
+    """A GET that gets records of a stream that is open, or goes on, and does not end with time.
+
+    Its response says where they end and nothing else, not even that the client has them.
+    """
+
+    result: tailrace.ReadResult
+    private: bool
+
+    def response(self) -> Response:
+        return stream_response.page(
+            self.result, if_none_match=None, private=self.private, expires_in_ms=None
+        )
+
+
 class Lasting(NamedTuple):
     """A response that equal heads without a body get, as long as the stream stays as it is.
 
@@ -112,7 +128,7 @@ class Wait(NamedTuple):
     look: Callable[[bool, bool], Found | None]
 
 
-Planned = Plan | Wait | Response | Lasting
+Planned = Plan | Wait | Response | PlainPage | Lasting
 
 Step = Callable[[bytes], Planned | None]
 """What is to be done for a request with this body, decided without waiting for anything.
@@ -201,21 +217,22 @@ class LastingStep:
     __slots__ = ("_again", "_key", "_look", "_version")
 
     def __init__(
-        self, context: Context, key: StreamKey, look: Callable[[], Response | None]
+        self, context: Context, key: StreamKey, look: Callable[[], Response | PlainPage | None]
     ) -> None:
         self._version = context.store.version
         self._key = key
         self._look = look
         self._again = False
 
-    def __call__(self, _body: bytes) -> Response | Lasting | None:
+    def __call__(self, _body: bytes) -> Response | PlainPage | Lasting | None:
         if not self._again:
             self._again = True
             return self._look()
         version = self._version(self._key)
-        response = self._look()
-        if response is None or version is None:
-            return response
+        found = self._look()
+        if found is None or version is None:
+            return found
+        response = found.response() if isinstance(found, PlainPage) else found
         return Lasting(response, self._key, version)
 
 

@@ -223,10 +223,10 @@ class EngineBridge:
         self, key: StreamKey, ordinal: int, *, max_bytes: int, max_records: int | None = None
     ) -> tailrace.ReadResult | None:
         """What :meth:`read` gives, if it is little and in memory; else None."""
-        if not self.store.is_resident(key, ordinal):
-            return None
         little = min(max_bytes, READ_NOW_BYTES_MAX)
-        result = self.store.read(key, ordinal, max_bytes=little, max_records=max_records)
+        result = self.store.read_near(key, ordinal, max_bytes=little, max_records=max_records)
+        if result is None:
+            return None
         # What more bytes would have brought is not known.
         if little < max_bytes and not result.up_to_date and result.count != max_records:
             return None

@@ -127,7 +127,9 @@ class Match(NamedTuple):
 
 
 class _Path(NamedTuple):
-    segments: tuple[str, ...]
+    """``pattern`` is what follows the segments that are fixed."""
+
+    pattern: tuple[str, ...]
     methods: dict[str, Route]
     allow: str
 
@@ -148,9 +150,10 @@ class Router:
             if "GET" in methods:
                 methods.setdefault("HEAD", methods["GET"])
             allow = ", ".join(sorted({*methods, "OPTIONS"}))
-            entry = _Path(path_segments(path), methods, allow)
+            segments = path_segments(path)
             # By the segments that are fixed at its start, which leaves few to compare.
-            fixed = tuple(takewhile(lambda segment: not segment.startswith("{"), entry.segments))
+            fixed = tuple(takewhile(lambda segment: not segment.startswith("{"), segments))
+            entry = _Path(segments[len(fixed) :], methods, allow)
             self._paths.setdefault(fixed, []).append(entry)
         self._fixed_max = max(map(len, self._paths))
         # Clients ask for the same few paths again and again: those are decoded once.
@@ -185,14 +188,15 @@ class Router:
         segments = path_segments(path)
         for fixed in range(min(len(segments), self._fixed_max), 0, -1):
             for entry in self._paths.get(segments[:fixed], ()):
-                params = _compare(entry.segments, segments)
+                params = _compare(entry.pattern, segments[fixed:])
                 if params is not None:
                     return entry, params
         raise RequestError(404, errors.NOT_FOUND, f"there is nothing at {path[:200]!r}")
 
 
 def _compare(pattern: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:
-    rest = pattern[-1].endswith("*}")
+    """The parts that ``pattern`` names, if it is one of ``segments``."""
+    rest = bool(pattern) and pattern[-1].endswith("*}")
     if len(segments) < len(pattern) if rest else len(segments) != len(pattern):
         return None
     params = {}

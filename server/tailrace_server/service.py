@@ -58,7 +58,7 @@ __all__ = ["LiveResponse", "Service", "ServiceConfig"]
 _log = structlog.get_logger("tailrace.service")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Known:
     """A request's head, routed, authorized and understood.
 

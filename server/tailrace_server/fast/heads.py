@@ -25,6 +25,8 @@ assert HEAD_BYTES_MAX <= lib.TR_HEAD_KEY_MAX
 # The numbers that are left out of a head must all be good: the head says nothing about them.
 assert 10**lib.TR_HTTP_SEQ_DIGITS_MAX - 1 <= PRODUCER_NUMBER_MAX
 
+_NO_LANE: Final[Any] = ffi.new("struct tr_head_lane *")
+
 T = TypeVar("T")
 
 
@@ -133,27 +135,25 @@ class Heads:
         number = self._next
         self._next = number % HEADS_MAX + 1
         old = self._known[number]
-        if old is not None:
+        if old is not None and old.lane is not None:
             self._leave_lane(old)
-        place = self._enter_lane(known)
+        place = _NO_LANE if known.lane is None else self._enter_lane(known, known.lane)
         if lib.tr_heads_put(self.pointer, number, key, len(key), place):
             self._known[number] = known
         else:
             self._known[number] = None
             self._leave_lane(known)
 
-    def _enter_lane(self, known: Known) -> Any:
+    def _enter_lane(self, known: Known, lane: Lane) -> Any:
         """``struct tr_head_lane`` for a head."""
         place = ffi.new("struct tr_head_lane *")
-        lane = known.lane
-        if lane is not None:
-            number = self._lanes.take((lane, known.route))
-            if self._leaders[number] is None:
-                self._leaders[number] = Leader(lane.key, lane.content_type, known.route, known)
-            place.lane = number
-            place.stream = self._streams.take(lane.key)
-            place.json = lane.is_json
-            place.body_max = min(lane.body_bytes_max, _BODY_BYTES_MAX)
+        number = self._lanes.take((lane, known.route))
+        if self._leaders[number] is None:
+            self._leaders[number] = Leader(lane.key, lane.content_type, known.route, known)
+        place.lane = number
+        place.stream = self._streams.take(lane.key)
+        place.json = lane.is_json
+        place.body_max = min(lane.body_bytes_max, _BODY_BYTES_MAX)
         return place
 
     def _leave_lane(self, known: Known) -> None:

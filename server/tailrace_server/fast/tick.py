@@ -15,10 +15,11 @@ from typing import Any, Final
 import structlog
 
 from tailrace.errors import TailraceError
-from tailrace_server.context import Lasting, Plan, Wait
+from tailrace_server.context import Lasting, PlainPage, Plan, Wait
 from tailrace_server.fast.answers import Answers, Batch, Pending, started
-from tailrace_server.fast.heads import key_of
+from tailrace_server.fast.heads import HEAD_BYTES_MAX, key_of
 from tailrace_server.fast.kept import KeptAnswers
+from tailrace_server.fast.page_answer import Forms
 from tailrace_server.fast.parked import Parked
 from tailrace_server.fast.reactor import (
     HANDOVER,
@@ -33,10 +34,12 @@ from tailrace_server.fast.rows import RowsPath
 from tailrace_server.fast.shared import Shared
 from tailrace_server.front import InSteps, Refusal, refuse_host, split_target
 from tailrace_server.protocol import headers
-from tailrace_server.protocol.message import Request, Response
+from tailrace_server.protocol.message import HeaderList, Request, Response
 from tailrace_server.service import Known
 
 _HOST: Final = headers.HOST.lower()
+_FIELDS_MAX: Final = 256
+"""So many heads' fields are kept, where they have no more bytes than a head that is kept."""
 
 _log = structlog.get_logger("tailrace.front")
 
@@ -68,6 +71,9 @@ class Tick:
         self._rows = RowsPath(reactor, service, shared, answers)
         self._kept = KeptAnswers(service, shared, answers)
         self._heads_kept = 0
+        self._forms = Forms()
+        # A client says the same fields of all that it asks for.
+        self._fields: dict[bytes, HeaderList] = {}
 
     @property
     def heads_kept(self) -> int:
@@ -180,6 +186,14 @@ class Tick:
         counters.body_bytes += body_length
         if type(plan) is Plan:
             contexts.append(Pending(self._answers.tell, handle, known, plan, not keep_alive, began))
+        elif type(plan) is PlainPage:
+            if keep_alive and not (self._shared.access_log or self._shared.draining):
+                batch.handles.append(handle)
+                batch.pieces.append(self._forms.answer(plan))
+                batch.flags.append(0)
+                batch.counts[(known.route, 200)] += 1
+            else:
+                self._respond(batch, handle, known, plan.response(), not keep_alive, began)
         elif isinstance(plan, Lasting):
             data = self._respond(batch, handle, known, plan.response, not keep_alive, began)
             if keep_alive and not body_length:
@@ -219,6 +233,34 @@ class Tick:
 
     def _learn(self, key: bytes, arena: bytes, row: Row) -> Known | tuple[Request, Response] | None:
         """What a head means; None if it is for another to say."""
+        begin = row.head + row.target
+        end = begin + row.target_length
+        behind = arena[end : row.head + row.head_length]
+        fields = self._fields.get(behind)
+        if fields is None:
+            fields = self._read_fields(arena, row)
+            if fields is None:
+                return None
+            if len(behind) <= HEAD_BYTES_MAX:
+                if len(self._fields) >= _FIELDS_MAX:
+                    self._fields.clear()
+                self._fields[behind] = fields
+        method = METHODS[row.method]
+        place = split_target(method, arena[begin:end].decode("ascii"), self._shared.limits)
+        if isinstance(place, Refusal):
+            return None
+        request = Request(method, *place, fields, b"")
+        found = self._service.know(request)
+        if found is None:
+            return None
+        if isinstance(found, Response):
+            return request, found
+        if not row.seq_value_length or found.with_seq is not None:
+            self._heads.learn(key, found)
+        return found
+
+    def _read_fields(self, arena: bytes, row: Row) -> HeaderList | None:
+        """A head's fields, which follow from the bytes behind its target; None for a bad Host."""
         fields = []
         hosts = []
         head = arena[row.head : row.head + row.head_length].decode("ascii")
@@ -228,17 +270,4 @@ class Tick:
             fields.append((name, value))
             if name == _HOST:
                 hosts.append(value)
-        target = head[row.target : row.target + row.target_length]
-        method = METHODS[row.method]
-        place = split_target(method, target, self._shared.limits)
-        if isinstance(place, Refusal) or refuse_host(hosts, required=True) is not None:
-            return None
-        request = Request(method, *place, tuple(fields), b"")
-        found = self._service.know(request)
-        if found is None:
-            return None
-        if isinstance(found, Response):
-            return request, found
-        if not row.seq_value_length or found.with_seq is not None:
-            self._heads.learn(key, found)
-        return found
+        return None if refuse_host(hosts, required=True) is not None else tuple(fields)

@@ -37,7 +37,7 @@ class BodyAborted(Exception):
         self.answer = answer
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Request:
     """One request: with its whole body, or of a streamed route with the stream of its body.
 

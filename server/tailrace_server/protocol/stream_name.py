@@ -19,6 +19,7 @@ RESERVED: Final = "__ds"
 """The first segment that belongs to subscriptions (protocol section 6.1)."""
 
 _KEPT: Final = re.compile(r"%(2[Ff]|25)")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_~-][A-Za-z0-9._~-]*(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*")
 _DOTS: Final = frozenset({".", ".."})
 
 
@@ -28,6 +29,8 @@ def stream_name(raw: str, field: str = "stream path") -> str:
     400 for what is no percent-encoded UTF-8, for control characters, for ``.`` and ``..``
     segments (protocol section 12.2: no path traversal) and for names that are too long.
     """
+    if len(raw) <= limits.STREAM_NAME_BYTES_MAX and _PLAIN.fullmatch(raw) is not None:
+        return raw
     if "%" in raw:
         # Encoding their percent sign once more makes decoding give them back.
         name = percent_decode(_KEPT.sub(_protect, raw), field)

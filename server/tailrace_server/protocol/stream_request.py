@@ -45,8 +45,7 @@ class CreateHeaders:
     fork: ForkHeaders | None
 
 
-@dataclass(frozen=True, slots=True)
-class ReadQuery:
+class ReadQuery(NamedTuple):
     """What a GET asks for (protocol sections 5.6 to 5.8)."""
 
     start: Position

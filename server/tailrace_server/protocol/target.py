@@ -7,12 +7,15 @@ twice, bytes that are no UTF-8) is refused by name instead of guessed.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from tailrace_server.protocol.errors import RequestError, bad_request
 
 PARAMETERS_MAX: Final = 1000
+_KNOWN_MAX: Final = 1024
+_KNOWN_CHARS_MAX: Final = 64
 _BAD_ESCAPE: Final = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _PLAIN: Final = re.compile(r"[A-Za-z0-9._~!$'()*,:@/;-]*")
@@ -68,6 +71,11 @@ class Query:
 
 def parse_query(query: str) -> Query:
     """Split and decode a raw query string (``application/x-www-form-urlencoded``)."""
+    # Clients say the same few things again and again.
+    return _known_query(query) if len(query) <= _KNOWN_CHARS_MAX else _parse_query(query)
+
+
+def _parse_query(query: str) -> Query:
     values: dict[str, list[str]] = {}
     if not query:
         return Query(values)
@@ -83,3 +91,6 @@ def parse_query(query: str) -> Query:
         name = percent_decode(raw_name.replace("+", " "), "query")
         values.setdefault(name, []).append(percent_decode(raw_value.replace("+", " "), name))
     return Query(values)
+
+
+_known_query: Final = lru_cache(_KNOWN_MAX)(_parse_query)

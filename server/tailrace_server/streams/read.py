@@ -19,6 +19,7 @@ from tailrace_server.context import (
     Context,
     Found,
     LastingStep,
+    PlainPage,
     Step,
     Wait,
     wait_for,
@@ -106,23 +107,30 @@ def prepare_get(context: Context, call: Call) -> Step | None:
     if query.live is not None:
         return None
     if_none_match = call.request.header(headers.IF_NONE_MATCH)
-    look = partial(_read_now, context, key, query, if_none_match)
+    look = partial(_read_now, context, key, query, if_none_match, call.request.method == "GET")
     return LastingStep(context, key, look)
 
 
 def _read_now(
-    context: Context, key: StreamKey, query: ReadQuery, if_none_match: str | None
-) -> Response | None:
+    context: Context, key: StreamKey, query: ReadQuery, if_none_match: str | None, is_get: bool
+) -> Response | PlainPage | None:
+    ordinal = query.start.ordinal
     try:
-        head = context.store.head(key)
-        if query.start.ordinal is None:
+        if ordinal is None:
+            head = context.store.head(key)
             return stream_response.tail(head) if head.ttl_ms is None else None
-        result = context.bridge.read_now(
-            key, _kept(query.start.ordinal, head), max_bytes=context.config.read_bytes_max
-        )
+        result = context.bridge.read_now(key, ordinal, max_bytes=context.config.read_bytes_max)
     except Rejected as error:
+        if ordinal is not None and error.rejection.reason is Reason.TRIMMED:
+            return None  # rare; the handler says what is kept
         raise refusal(error, key) from None
-    return None if result is None else _page(context, if_none_match, head, result)
+    if result is None:
+        return None
+    ended = result.closed and result.up_to_date
+    mortal = result.expires_at_ms is not None
+    if is_get and if_none_match is None and result.count and not ended and not mortal:
+        return PlainPage(result, not context.keys.is_open)
+    return _page(context, if_none_match, result)
 
 
 async def get_stream(context: Context, call: Call) -> Answer:
@@ -144,19 +152,18 @@ async def get_stream(context: Context, call: Call) -> Answer:
         )
     except Rejected as error:
         raise refusal(error, key) from None
-    return _page(context, call.request.header(headers.IF_NONE_MATCH), head, result)
+    return _page(context, call.request.header(headers.IF_NONE_MATCH), result)
 
 
 def _page(
     context: Context,
     if_none_match: str | None,
-    head: tailrace.Head,
     result: tailrace.ReadPieces | tailrace.ReadResult,
     cursor: int | None = None,
 ) -> Response:
     expires_in_ms = None
-    if head.expires_effective_ms is not None:
-        expires_in_ms = head.expires_effective_ms - int(time.time() * 1000)
+    if result.expires_at_ms is not None:
+        expires_in_ms = result.expires_at_ms - int(time.time() * 1000)
     return stream_response.page(
         result,
         if_none_match=if_none_match,
@@ -238,7 +245,7 @@ def _look(
             raise refusal(error, key) from None
         if result.stream_id != head.stream_id:  # deleted and made again
             raise no_stream(key.stream)
-        return partial(_page, context, if_none_match, head, result)
+        return partial(_page, context, if_none_match, result)
     if head.closed or context.hub.draining or over:
         return partial(stream_response.nothing_new, head)
     return None

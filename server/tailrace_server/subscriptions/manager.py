@@ -19,9 +19,9 @@ import structlog
 import trio
 
 import tailrace
+from tailrace.core import wall_clock_ms
 from tailrace.errors import LogPoisoned, Overloaded, Rejected, StoreClosed
 from tailrace.operation import StreamKey
-from tailrace.store import wall_clock_ms
 from tailrace_server.config import FLAT_BUCKET
 from tailrace_server.engine_bridge import EngineBridge
 from tailrace_server.metrics import WebhookMetrics

@@ -1,0 +1,62 @@
+"""The short way of answering catch-up reads gives the bytes of the general one (section 5.6)."""
+
+from __future__ import annotations
+
+import time
+from array import array
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace.limits import ORDINAL_MAX
+from tailrace.operation import StreamKey
+from tailrace.reader import ReadResult
+from tailrace_server.context import PlainPage
+from tailrace_server.fast import writer
+from tailrace_server.fast.page_answer import Forms
+
+TYPES = (
+    "application/json",
+    "text/plain; charset=utf-8",
+    "application/octet-stream",
+    # What the form is cut at, or alike.
+    "sample/of-a-type",
+    'text/x; a="5a4d504c45:7654320:7654321"',
+    "text/07654321; 97531",
+)
+
+
+@st.composite
+def pages(draw: st.DrawFn) -> PlainPage:
+    lengths = draw(st.lists(st.integers(2, 300), min_size=1, max_size=4))
+    next_ordinal = draw(st.integers(4, ORDINAL_MAX) | st.integers(10**8 - 2, 10**8 + 2))
+    content_type = draw(st.sampled_from(TYPES))
+    up_to_date = draw(st.booleans())
+    return PlainPage(
+        ReadResult(
+            key=StreamKey("b", "s"),
+            stream_id=draw(st.integers(1, 2**64 - 1)),
+            content_type=content_type,
+            is_json=content_type == "application/json",
+            first=next_ordinal - len(lengths),
+            next=next_ordinal,
+            tail=next_ordinal + (0 if up_to_date else draw(st.integers(1, 9))),
+            closed=not up_to_date and draw(st.booleans()),
+            expires_at_ms=None,
+            payload=memoryview(b"".join(b"1" * (length - 1) + b"," for length in lengths)),
+            ends=array("I", [sum(lengths[: i + 1]) for i in range(len(lengths))]),
+        ),
+        private=draw(st.booleans()),
+    )
+
+
+@given(several=st.lists(pages(), min_size=1, max_size=4))
+def test_both_ways_give_the_same_bytes(several: list[PlainPage]) -> None:
+    forms = Forms()
+    while True:
+        second = int(time.time())
+        short = [forms.answer(page) for page in several]
+        general = [writer.joined(page.response(), "GET", close=False) for page in several]
+        if second == int(time.time()):  # the Date is the same
+            break
+    assert short == general
