@@ -14,7 +14,7 @@ from tailrace.checkpoint import BadCheckpoint, decode_checkpoint
 from tailrace.errors import Corrupted
 from tailrace.limits import SEGMENT_HEADER_BYTES
 from tailrace.manifest import Manifest, read_manifest
-from tailrace.native import BatchRef
+from tailrace.native import BatchRef, View
 from tailrace.offset_index import BadIndex, MappedIndex
 from tailrace.segment import Segment, open_segment
 from tailrace.snapshot import SnapshotReader
@@ -148,12 +148,11 @@ def walk(segment: Segment) -> Iterator[BatchRef | Gap]:
             offset = ref.offset + ref.length
             if ref.kind == Kind.SEAL:
                 return
-        following = view.find(offset, base)
-        if following == view.length:
-            yield Gap(offset, view.nonzero_end(offset), last=True)
+        gap = _gap(view, offset, base)
+        yield gap
+        if gap.last:
             return
-        yield Gap(offset, following, last=False)
-        offset = following
+        offset = gap.end
 
 
 def gaps(segment: Segment) -> Iterator[Gap]:
@@ -164,12 +163,19 @@ def gaps(segment: Segment) -> Iterator[Gap]:
         offset, kind = view.skip(offset, base)
         if kind == Kind.SEAL:
             return
-        following = view.find(offset, base)
-        if following == view.length:
-            yield Gap(offset, view.nonzero_end(offset), last=True)
+        gap = _gap(view, offset, base)
+        yield gap
+        if gap.last:
             return
-        yield Gap(offset, following, last=False)
-        offset = following
+        offset = gap.end
+
+
+def _gap(view: View, offset: int, base: int) -> Gap:
+    """What stands at ``offset``, where no valid batch does."""
+    following = view.find(offset, base)
+    if following == view.length:
+        return Gap(offset, view.nonzero_end(offset), last=True)
+    return Gap(offset, following, last=False)
 
 
 def _open(storage: Storage, manifest: Manifest, number: int, report: CheckReport) -> Segment | None:
