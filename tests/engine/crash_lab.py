@@ -13,7 +13,7 @@ from typing import Any
 
 import tailrace
 from tailrace.filenames import SNAPSHOT_DIRECTORY, snapshot
-from tailrace.operation import Append, Create, Operation, PutSnapshot
+from tailrace.operation import Append, Create, Operation, PutSnapshot, StreamKey
 from tailrace.options import Options
 from tailrace.outcome import Outcome
 from tests.engine.faulty_storage import KEPT, DiskState, FaultyStorage, Step
@@ -22,6 +22,7 @@ from tests.engine.rows_lab import perform_as_rows
 from tests.engine.snapshot_lab import perform
 from tests.engine.workload import KEYS, Clock, Workload, assert_outcome, assert_search, observe
 
+JSON = "application/json"
 OPTIONS = Options(
     segment_bytes=64 * 1024,
     checkpoint_every_bytes=40 * 1024,
@@ -35,6 +36,15 @@ def open_store(storage: FaultyStorage, clock: Clock, options: Options = OPTIONS)
     """Without threads; expired streams go only when an operation says so, as the model's do."""
     store = tailrace.open("/nowhere", options=options, storage=storage, now_ms=clock)
     store._core.upkeep.sweep = lambda: None  # type: ignore[method-assign]
+    return store
+
+
+def store_for_rows() -> tailrace.Store:
+    """With the streams a and c of JSON, and b of text."""
+    store = open_store(FaultyStorage(), Clock())
+    store.create_bucket("bucket")
+    for name, content_type in (("a", JSON), ("b", "text/plain"), ("c", JSON)):
+        store.create(StreamKey("bucket", name), content_type=content_type)
     return store
 
 

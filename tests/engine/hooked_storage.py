@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 
 from tailrace.storage import OsFile, OsStorage
@@ -40,3 +41,23 @@ class HookedStorage(OsStorage):
 
     def _call(self, kind: str, name: str) -> None:
         self.hook(kind, name)  # the hook of this moment, not the one at open
+
+
+def hold_log(
+    storage: HookedStorage, patience_s: float, *, at: str = "sync", error: OSError | None = None
+) -> tuple[threading.Event, threading.Event]:
+    """Have syncs (or what ``at`` says) of the log wait for the first event, then raise ``error``.
+
+    The second event says that one of them waits.
+    """
+    gate, held = threading.Event(), threading.Event()
+
+    def hook(kind: str, name: str) -> None:
+        if kind == at and name.endswith(".segment"):
+            held.set()
+            assert gate.wait(patience_s)
+            if error is not None:
+                raise error
+
+    storage.hook = hook
+    return gate, held

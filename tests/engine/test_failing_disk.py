@@ -20,7 +20,7 @@ from tailrace import (
     StreamOptions,
     Ticket,
 )
-from tests.engine.hooked_storage import HookedStorage
+from tests.engine.hooked_storage import HookedStorage, hold_log
 from tests.engine.thread_lab import KEY, PATIENCE_S, in_threads, opened
 from tests.engine.workload import read_all
 
@@ -88,15 +88,8 @@ def test_a_waiter_is_told_when_the_disk_fails_under_it(tmp_path: Path) -> None:
     storage = HookedStorage(tmp_path)
     with opened(tmp_path, storage=storage) as store:
         store.create(KEY)
-        gate, held = threading.Event(), threading.Event()
-
-        def hook(kind: str, name: str) -> None:
-            if kind == "sync" and name.endswith(".segment"):
-                held.set()
-                assert gate.wait(PATIENCE_S)
-                raise OSError(errno.EIO, "failing")
-
-        storage.hook = hook
+        failure = OSError(errno.EIO, "failing")
+        gate, held = hold_log(storage, PATIENCE_S, error=failure)
         called: list[Ticket] = []
         first = store.submit([Append(KEY, [b"1"])], called.append)
         assert held.wait(PATIENCE_S)

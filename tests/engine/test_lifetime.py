@@ -29,7 +29,7 @@ from tailrace import (
     StreamOptions,
     Ticket,
 )
-from tests.engine.hooked_storage import HookedStorage
+from tests.engine.hooked_storage import HookedStorage, hold_log
 from tests.engine.thread_lab import KEY, PATIENCE_S, SMALL, in_threads, opened
 from tests.engine.workload import read_all
 
@@ -39,14 +39,7 @@ def test_staged_bytes_are_bounded(tmp_path: Path) -> None:
     options = Options(segment_bytes=1 << 20, staged_bytes_max=50_000)
     with opened(tmp_path, options, storage=storage) as store:
         store.create(KEY)
-        gate, held = threading.Event(), threading.Event()
-
-        def hook(kind: str, name: str) -> None:
-            if kind == "sync" and name.endswith(".segment"):
-                held.set()
-                assert gate.wait(PATIENCE_S)
-
-        storage.hook = hook
+        gate, _ = hold_log(storage, PATIENCE_S)
         tickets: list[Ticket] = []
         with pytest.raises(Overloaded) as caught:
             for _ in range(1000):

@@ -28,7 +28,7 @@ from tailrace.outcome import Appended, Outcome
 from tailrace.plan import live_stream
 from tailrace.rows import AppendedRows
 from tailrace.stream import StreamState
-from tests.engine.crash_lab import open_store
+from tests.engine.crash_lab import JSON, open_store, store_for_rows
 from tests.engine.faulty_storage import FaultyStorage
 from tests.engine.rows_lab import (
     columns,
@@ -41,7 +41,6 @@ from tests.engine.workload import Clock, read_all
 
 KEYS = [StreamKey("bucket", name) for name in "abcde"]
 A, B, C, D, E = KEYS
-JSON = "application/json"
 TYPES = (JSON, "text/plain", "application/json; charset=utf-8")
 SIZES = (0, 1, 7, 60, 900, 9_000)
 
@@ -226,12 +225,7 @@ def test_the_store_comes_to_the_same(
 
 @pytest.fixture
 def store() -> tailrace.Store:
-    made = open_store(FaultyStorage(), Clock())
-    made.create_bucket("bucket")
-    made.create(A, content_type=JSON)
-    made.create(B, content_type="text/plain")
-    made.create(C, content_type=JSON)
-    return made
+    return store_for_rows()
 
 
 def test_the_records_of_a_stream_are_one_batch(store: tailrace.Store) -> None:

@@ -15,23 +15,17 @@ from tailrace.operation import Append, StreamKey
 from tailrace.options import Options
 from tailrace.outcome import Appended
 from tailrace.rows import Rows
-from tests.engine.crash_lab import OPTIONS, open_store
+from tests.engine.crash_lab import JSON, OPTIONS, open_store, store_for_rows
 from tests.engine.faulty_storage import FaultyStorage
 from tests.engine.rows_lab import columns, one_group, perform_as_rows
 from tests.engine.workload import Clock, read_all
 
-JSON = "application/json"
 A, B, C, D = [StreamKey("bucket", name) for name in "abcd"]
 
 
 @pytest.fixture
 def store() -> tailrace.Store:
-    made = open_store(FaultyStorage(), Clock())
-    made.create_bucket("bucket")
-    made.create(A, content_type=JSON)
-    made.create(B, content_type="text/plain")
-    made.create(C, content_type=JSON)
-    return made
+    return store_for_rows()
 
 
 def test_more_than_a_batch_may_hold_is_left(store: tailrace.Store) -> None:

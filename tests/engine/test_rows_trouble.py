@@ -22,7 +22,7 @@ from tailrace import (
     Ticket,
 )
 from tailrace.rows import AppendedRows
-from tests.engine.hooked_storage import HookedStorage
+from tests.engine.hooked_storage import HookedStorage, hold_log
 from tests.engine.rows_lab import columns, one_group, perform_as_rows
 from tests.engine.thread_lab import PATIENCE_S, in_threads, opened
 from tests.engine.workload import read_all
@@ -54,17 +54,10 @@ def test_a_failed_write_or_sync_is_told_to_the_one_ticket(tmp_path: Path, kind: 
     with opened(tmp_path, storage=storage) as store:
         make_streams(store)
         perform_as_rows(store, appends(b"0"))
-        gate, held = threading.Event(), threading.Event()
-
-        def hook(what: str, name: str) -> None:
-            if what == kind and name.endswith(".segment"):
-                held.set()
-                assert gate.wait(PATIENCE_S)
-                raise OSError(errno.EIO, os.strerror(errno.EIO), name)
-
         told: list[Group] = []
         store.on_group = told.append
-        storage.hook = hook
+        failure = OSError(errno.EIO, os.strerror(errno.EIO))
+        gate, held = hold_log(storage, PATIENCE_S, at=kind, error=failure)
         tickets = [ticket_of(store.submit_rows(columns(appends(b"1")), None))]
         assert held.wait(PATIENCE_S)
         tickets += [ticket_of(store.submit_rows(columns(appends(b"2", b"3")), None))]

@@ -25,7 +25,7 @@ from tailrace import (
     StreamOptions,
     Ticket,
 )
-from tests.engine.hooked_storage import HookedStorage
+from tests.engine.hooked_storage import HookedStorage, hold_log
 from tests.engine.thread_lab import KEY, PATIENCE_S, in_threads, opened
 from tests.engine.workload import read_all
 
@@ -301,14 +301,7 @@ def test_a_rejection_waits_for_the_state_it_reveals(tmp_path: Path) -> None:
     storage = HookedStorage(tmp_path)
     with opened(tmp_path, storage=storage) as store:
         store.create(KEY)
-        gate, held = threading.Event(), threading.Event()
-
-        def hook(kind: str, name: str) -> None:
-            if kind == "sync" and name.endswith(".segment"):
-                held.set()
-                assert gate.wait(PATIENCE_S)
-
-        storage.hook = hook
+        gate, held = hold_log(storage, PATIENCE_S)
         closing, refused, duplicate = store.submit(
             [
                 Append(KEY, [b"x"], producer=Producer("p", 0, 0), close=True),

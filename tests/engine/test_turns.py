@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tailrace import Append, Appended, LogPoisoned, Options, StoreClosed, StreamKey
 from tailrace.turns import Turns
-from tests.engine.hooked_storage import HookedStorage
+from tests.engine.hooked_storage import HookedStorage, hold_log
 from tests.engine.thread_lab import KEY, PATIENCE_S, SMALL, opened
 from tests.engine.workload import read_all
 
@@ -220,14 +220,7 @@ def test_a_caller_that_is_interrupted_keeps_no_other_asleep(tmp_path: Path) -> N
     storage = HookedStorage(tmp_path)
     with opened(tmp_path, WITHOUT_MARKS, storage=storage) as store:
         store.create(KEY)
-        gate, held = threading.Event(), threading.Event()
-
-        def hook(kind: str, name: str) -> None:
-            if kind == "sync" and name.endswith(".segment"):
-                held.set()
-                assert gate.wait(PATIENCE_S)
-
-        storage.hook = hook
+        gate, held = hold_log(storage, PATIENCE_S)
         threads = Threads()
         threads.start(lambda: store.append(KEY, [b"first"]))
         assert held.wait(PATIENCE_S)
