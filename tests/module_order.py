@@ -77,6 +77,8 @@ tailrace.touch
 tailrace.snapshot
 tailrace.upkeep
 tailrace.core
+tailrace.reads
+tailrace.writes
 tailrace.store
 tailrace.check
 tailrace.repair
