@@ -54,6 +54,7 @@ tailrace.search.part_writer
 tailrace.search.memory_part
 tailrace.search.part_list
 tailrace.search.part_files
+tailrace.search.live_parts
 tailrace.search.index
 
 tailrace.scope
