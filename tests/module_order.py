@@ -137,6 +137,7 @@ tailrace_server.subscriptions.journal
 tailrace_server.subscriptions.live
 tailrace_server.subscriptions.webhook
 tailrace_server.subscriptions.delivery
+tailrace_server.subscriptions.watch
 tailrace_server.subscriptions.manager
 tailrace_server.context
 tailrace_server.operations
@@ -197,11 +198,13 @@ tailrace_server.fast.tick
 tailrace_server.fast.connection
 tailrace_server.fast.listener
 tailrace_server.asgi_body
+tailrace_server.asgi_request
 tailrace_server.asgi
 tailrace_server.hypercorn_h11
 tailrace_server.hypercorn_front
 tailrace_server.settings
 tailrace_server.run
+tailrace_server.offline
 tailrace_server.cli
 tailrace_server.__main__
 """.split()
