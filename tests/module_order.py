@@ -36,6 +36,7 @@ tailrace.sorted_names
 tailrace.expiry
 tailrace.checkpoint
 tailrace.snapshot_files
+tailrace.read_result
 tailrace.reader
 tailrace.turns
 tailrace.ticket

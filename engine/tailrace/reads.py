@@ -13,7 +13,7 @@ from tailrace.errors import InvalidArgument, Rejected, StoreClosed
 from tailrace.operation import StreamKey
 from tailrace.outcome import Rejection
 from tailrace.plan import live_stream
-from tailrace.reader import ReadPieces, ReadResult
+from tailrace.read_result import ReadPieces, ReadResult
 from tailrace.scope import scope_of
 from tailrace.snapshot import SnapshotReader, open_visible
 from tailrace.stream import StreamState, expires_at_ms, is_expired

@@ -25,7 +25,7 @@ from tailrace.operation import (
 )
 from tailrace.options import Options
 from tailrace.outcome import Appended, BucketDone, Created, Deleted, Outcome, Updated
-from tailrace.reader import ReadPieces, ReadResult
+from tailrace.read_result import ReadPieces, ReadResult
 from tailrace.reads import Key, Reads
 from tailrace.rows import Rows
 from tailrace.snapshot import SnapshotReader, SnapshotWriter
