@@ -184,6 +184,7 @@ tailrace_server.fast.parser
 tailrace_server.fast.writer
 tailrace_server.fast.wire
 tailrace_server.fast.socket_body
+tailrace_server.fast.socket_io
 tailrace_server.fast.shared
 tailrace_server.fast.heads
 tailrace_server.fast.reactor
