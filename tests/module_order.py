@@ -91,13 +91,13 @@ tailrace_server
 tailrace_server.protocol
 tailrace_server.protocol.message
 tailrace_server.protocol.headers
+tailrace_server.protocol.caching
 tailrace_server.protocol.errors
 tailrace_server.protocol.target
 tailrace_server.protocol.timestamps
 tailrace_server.protocol.json_mode
 tailrace_server.protocol.event_id
 tailrace_server.protocol.page_token
-tailrace_server.protocol.caching
 tailrace_server.protocol.cursor
 tailrace_server.protocol.sse
 tailrace_server.protocol.events

@@ -35,7 +35,6 @@ HEADER_TABLE: Final = "server/tailrace_server/protocol/headers.py"
 STORAGE: Final = "engine/tailrace/storage.py"
 
 TreeRule = Callable[[str, ast.AST], Iterable[Violation]]
-TextRule = Callable[[str, str], Iterable[Violation]]
 
 
 # ---- the tree --------------------------------------------------------------------------
