@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "score_best.inc"
 #include "score_scope.inc"
 #include "score_walk.inc"
 
@@ -19,8 +20,7 @@ struct scratch {
 struct search {
     const struct tr_query *query;
     struct scratch *scratch;
-    struct tr_hit *heap;
-    uint32_t heap_count;
+    struct best best;
     uint64_t total;
     uint32_t *stream_counts;
     double *idf;
@@ -160,53 +160,7 @@ static int apply_types(struct search *search, struct cursor *types, uint32_t cou
     return 0;
 }
 
-/* ---- the best documents ---- */
-
-/* Whether a is the better hit: higher score, then newer, then a fixed order. */
-static int better(const struct tr_hit *a, const struct tr_hit *b)
-{
-    if (a->score != b->score)
-        return a->score > b->score;
-    if (a->created_at_ms != b->created_at_ms)
-        return a->created_at_ms > b->created_at_ms;
-    if (a->ordinal != b->ordinal)
-        return a->ordinal > b->ordinal;
-    return a->stream_id > b->stream_id;
-}
-
-static void sink_down(struct tr_hit *heap, uint32_t count, uint32_t i)
-{
-    struct tr_hit moving = heap[i];
-    for (;;) {
-        uint32_t child = 2 * i + 1;
-        if (child >= count)
-            break;
-        if (child + 1 < count && better(&heap[child], &heap[child + 1]))
-            child++;
-        if (!better(&moving, &heap[child]))
-            break;
-        heap[i] = heap[child];
-        i = child;
-    }
-    heap[i] = moving;
-}
-
-/* heap[0] is the worst of the best. */
-static void offer(struct search *search, const struct tr_hit *hit)
-{
-    struct tr_hit *heap = search->heap;
-    if (search->heap_count < search->query->limit) {
-        uint32_t i = search->heap_count++;
-        while (i > 0 && better(&heap[(i - 1) / 2], hit)) {
-            heap[i] = heap[(i - 1) / 2];
-            i = (i - 1) / 2;
-        }
-        heap[i] = *hit;
-    } else if (search->heap_count && better(hit, &heap[0])) {
-        heap[0] = *hit;
-        sink_down(heap, search->heap_count, 0);
-    }
-}
+/* ---- what is taken of a source ---- */
 
 struct columns {
     const uint64_t *ordinals;
@@ -253,12 +207,11 @@ static void collect(struct search *search, const struct tr_source *source,
             search->total++;
             if (search->stream_counts)
                 search->stream_counts[columns->document_streams[id]]++;
-            if (search->heap_count == search->query->limit &&
-                (!search->heap_count || score < search->heap[0].score))
+            if (!may_be_best(&search->best, score))
                 continue;
             struct tr_hit hit = {score, columns->created[id], columns->ordinals[id],
                                  stream_id_of(source, columns->document_streams[id])};
-            offer(search, &hit);
+            offer(&search->best, &hit);
         }
     }
 }
@@ -390,7 +343,8 @@ int32_t tr_search(const struct tr_source *sources, uint32_t source_count,
                   struct tr_stream_hits *streams, uint64_t streams_capacity,
                   uint64_t *document_frequencies, struct tr_search_result *result)
 {
-    struct search search = {.query = query, .scratch = scratch, .heap = hits};
+    struct search search = {
+        .query = query, .scratch = scratch, .best = {.hits = hits, .limit = query->limit}};
     struct extent *extents = calloc(source_count ? source_count : 1, sizeof *extents);
     struct cursor *terms = calloc(query->term_count + 1, sizeof *terms);
     struct cursor *types = calloc(query->type_count + 1, sizeof *types);
@@ -431,13 +385,8 @@ int32_t tr_search(const struct tr_source *sources, uint32_t source_count,
     }
     if (!status) {
         result->total = search.total;
-        result->hits = search.heap_count;
-        for (uint32_t end = search.heap_count; end > 1; end--) {
-            struct tr_hit worst = hits[0];
-            hits[0] = hits[end - 1];
-            sink_down(hits, end - 1, 0);
-            hits[end - 1] = worst;
-        }
+        result->hits = search.best.count;
+        sort_best(&search.best);
     }
     for (uint32_t i = 0; extents && i < source_count; i++) {
         free(extents[i].ranges);

@@ -6,14 +6,13 @@ part must be refused, or be searched and merged without touching a byte outside 
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import tempfile
-import time
 from pathlib import Path
 from typing import Final
 
+from fuzz.engine_driver import run
 from tailrace.native import crc32c
 from tailrace.search.collector import ScopeItem, scope_columns
 from tailrace.search.document import Document
@@ -144,20 +143,5 @@ def _edits(dice: random.Random) -> bytes:
     return bytes(out)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=None)
-    arguments = parser.parse_args()
-    seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
-    dice = random.Random(seed)
-    end = time.monotonic() + arguments.seconds
-    runs = 0
-    while time.monotonic() < end:
-        TestOneInput(_edits(dice))
-        runs += 1
-    print(f"{runs} inputs, seed {seed}")
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__, TestOneInput, _edits)

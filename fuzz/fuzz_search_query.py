@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import random
 import tempfile
-import time
 from collections import Counter
 from typing import Final
 
+from fuzz.engine_driver import run
 from tailrace.limits import QUERY_TERMS_MAX
 from tailrace.search.analyzer import TERM_BYTES_MAX, analyze, split_for_index
 from tailrace.search.document import Document
@@ -20,6 +19,7 @@ from tailrace.storage import OsStorage
 
 _directory: Final = tempfile.TemporaryDirectory(prefix="fuzz_search_query")
 _index: Final = SearchIndex.open(OsStorage(_directory.name))
+_QUERY: Final = b"\xff"
 _PIECES: Final = (
     "write_file fib.txt a'b don’t camelCase HTTPServer 日本語 テスト 한국어 ไทย naïve e\u0301 "
     '\u00ad \u200d 😀 ﬁ ａｂ ß İ ǆ \ud800 \0 " \' ( ) * : \\ {"type":"x"} [1,2] "str" 1e5 '
@@ -28,9 +28,9 @@ _PIECES: Final = (
 
 
 def TestOneInput(data: bytes) -> None:  # noqa: N802 - the name atheris calls
-    """Half of the input is an event, half a query about it."""
-    half = len(data) // 2
-    _check(data[:half], data[half:].decode("utf-8", "replace"))
+    """An event, and behind a byte that stands in no UTF-8 a query about it."""
+    body, _, query = data.partition(_QUERY)
+    _check(body, query.decode("utf-8", "surrogateescape"))
 
 
 def _check(body: bytes, query: str) -> None:
@@ -53,27 +53,18 @@ def _check(body: bytes, query: str) -> None:
         assert _index.search(query, scope=scope) == before
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--seed", type=int, default=None)
-    arguments = parser.parse_args()
-    seed = random.SystemRandom().randrange(2**32) if arguments.seed is None else arguments.seed
-    dice = random.Random(seed)
-    end = time.monotonic() + arguments.seconds
-    runs = 0
-    while time.monotonic() < end:
-        joiner = dice.choice(("", " ", "_", "."))
-        words = [dice.choice((*_PIECES, chr(dice.randrange(0x110000)))) for _ in range(12)]
-        body = joiner.join(words).encode("utf-8", "replace")
-        if dice.random() < 0.5:
-            body = b'{"type":"t","text":"' + body.replace(b'"', b"").replace(b"\\", b"") + b'"}'
-        _check(body, joiner.join(dice.sample(words, 3)))
-        TestOneInput(dice.randbytes(dice.randrange(80)))
-        runs += 1
-    _index.close()
-    print(f"{runs} inputs, seed {seed}")
+def _make(dice: random.Random) -> bytes:
+    """Words that are hard to take apart, or any bytes."""
+    if dice.random() < 0.5:
+        return _QUERY.join(dice.randbytes(dice.randrange(40)) for _ in range(2))
+    joiner = dice.choice(("", " ", "_", "."))
+    words = [dice.choice((*_PIECES, chr(dice.randrange(0x110000)))) for _ in range(12)]
+    body = joiner.join(words).encode("utf-8", "replace")
+    if dice.random() < 0.5:
+        body = b'{"type":"t","text":"' + body.replace(b'"', b"").replace(b"\\", b"") + b'"}'
+    return body + _QUERY + joiner.join(dice.sample(words, 3)).encode("utf-8", "surrogatepass")
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, TestOneInput, _make)
+    _index.close()

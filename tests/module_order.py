@@ -36,6 +36,7 @@ tailrace.sorted_names
 tailrace.expiry
 tailrace.checkpoint
 tailrace.snapshot_files
+tailrace.read_result
 tailrace.reader
 tailrace.turns
 tailrace.ticket
@@ -54,6 +55,7 @@ tailrace.search.part_writer
 tailrace.search.memory_part
 tailrace.search.part_list
 tailrace.search.part_files
+tailrace.search.live_parts
 tailrace.search.index
 
 tailrace.scope
@@ -77,6 +79,8 @@ tailrace.touch
 tailrace.snapshot
 tailrace.upkeep
 tailrace.core
+tailrace.reads
+tailrace.writes
 tailrace.store
 tailrace.check
 tailrace.repair
@@ -87,13 +91,13 @@ tailrace_server
 tailrace_server.protocol
 tailrace_server.protocol.message
 tailrace_server.protocol.headers
+tailrace_server.protocol.caching
 tailrace_server.protocol.errors
 tailrace_server.protocol.target
 tailrace_server.protocol.timestamps
 tailrace_server.protocol.json_mode
 tailrace_server.protocol.event_id
 tailrace_server.protocol.page_token
-tailrace_server.protocol.caching
 tailrace_server.protocol.cursor
 tailrace_server.protocol.sse
 tailrace_server.protocol.events
@@ -134,6 +138,7 @@ tailrace_server.subscriptions.journal
 tailrace_server.subscriptions.live
 tailrace_server.subscriptions.webhook
 tailrace_server.subscriptions.delivery
+tailrace_server.subscriptions.watch
 tailrace_server.subscriptions.manager
 tailrace_server.context
 tailrace_server.operations
@@ -179,6 +184,7 @@ tailrace_server.fast.parser
 tailrace_server.fast.writer
 tailrace_server.fast.wire
 tailrace_server.fast.socket_body
+tailrace_server.fast.socket_io
 tailrace_server.fast.shared
 tailrace_server.fast.heads
 tailrace_server.fast.reactor
@@ -194,11 +200,13 @@ tailrace_server.fast.tick
 tailrace_server.fast.connection
 tailrace_server.fast.listener
 tailrace_server.asgi_body
+tailrace_server.asgi_request
 tailrace_server.asgi
 tailrace_server.hypercorn_h11
 tailrace_server.hypercorn_front
 tailrace_server.settings
 tailrace_server.run
+tailrace_server.offline
 tailrace_server.cli
 tailrace_server.__main__
 """.split()

@@ -11,7 +11,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 COLUMNS_MAX: Final = 100
-LINES_MAX: Final = 500
+LINES_MAX: Final = 400
+# Cases stand beside each other, and C has no shorter way to say it.
+LINES_OF_TESTS_AND_C_MAX: Final = 450
 
 # Whoever embeds the engine gets none of these.
 FRONT_LIBRARIES: Final = frozenset(
@@ -252,8 +254,10 @@ def stray_header_names(path: str, tree: ast.AST, table: Collection[str]) -> Iter
 
 def long_file(path: str, text: str) -> Iterator[Violation]:
     lines = text.count("\n")
-    if lines > LINES_MAX:
-        yield Violation(path, lines, f"{lines} lines; at most {LINES_MAX}: split it by idea")
+    is_longer_kind = path.startswith("tests/") or not path.endswith((".py", ".pyi"))
+    lines_max = LINES_OF_TESTS_AND_C_MAX if is_longer_kind else LINES_MAX
+    if lines > lines_max:
+        yield Violation(path, lines, f"{lines} lines; at most {lines_max}: split it by idea")
 
 
 def long_lines(path: str, text: str) -> Iterator[Violation]:

@@ -1,4 +1,5 @@
-/* One client of the load: connect, send, receive, start over. Shared by client.c and load.c. */
+/* One client of the load: its connection (client.c), what it asks for (ask.c), and what comes back,
+   which says how it goes on (receive.c). load.c has many of them. */
 #ifndef LG_CLIENT_H
 #define LG_CLIENT_H
 #include "answer.h"
@@ -6,7 +7,9 @@
 #include <stddef.h>
 
 #define RECEIVE_BYTES (256u * 1024)
-#define STAMP_BYTES 28 /* eight digits of the number, a hyphen, nineteen of the time */
+#define SEQUENCE_DIGITS 8
+#define TIME_DIGITS 19
+#define STAMP_BYTES (SEQUENCE_DIGITS + 1 + TIME_DIGITS) /* the number, a hyphen, the time */
 #define SECOND 1000000000LL
 
 enum { FRESH, CONNECTING, IDLE, WAITING, OVER };
@@ -55,20 +58,35 @@ int is_due(const lg_group *g, const connection *c);
 /* Zeroed memory; without it, no run. */
 void *zeros(uint64_t count, size_t size);
 
-/* Close it and count why: `kind` is one of LG_E_*; the first `text` of a group is kept. */
-void give_up(run *r, connection *c, int kind, const void *text, uint32_t length);
-
-/* Set a client on a target, at its start. */
-void rewind_to(lg_group *g, connection *c, uint64_t target);
-
-/* An idle connection sends what is due, or is done. */
-void go_on(run *r, connection *c, int64_t now);
+/* Whether that is measured: neither before the warm-up is over nor after the end. */
+int in_window(run *r, int64_t ns);
 
 /* Begin connections that have not begun, not too many at a time. */
 void dial_some(run *r);
+
+/* The server has ended a connection that owed nothing: take another. */
+void dial_again(run *r, connection *c);
 
 /* What epoll says about a connection: it is made, can be written to, can be read from. */
 void connected(run *r, connection *c);
 void flush(run *r, connection *c);
 void receive(run *r, connection *c);
+
+/* A subscriber is being served, or will never be. */
+void now_ready(run *r, connection *c);
+
+/* Set a client on a target, at its start. */
+void rewind_to(lg_group *g, connection *c, uint64_t target);
+
+/* Send the next request; it should have begun at `intended_ns`. */
+void ask(run *r, connection *c, int64_t intended_ns);
+
+/* An idle connection sends what is due, or is done. */
+void go_on(run *r, connection *c, int64_t now);
+
+/* Close it: it is done. */
+void leave(run *r, connection *c);
+
+/* Close it and count why: `kind` is one of LG_E_*; the first `text` of a group is kept. */
+void give_up(run *r, connection *c, int kind, const void *text, uint32_t length);
 #endif

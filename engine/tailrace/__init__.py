@@ -58,7 +58,7 @@ from tailrace.outcome import (
     SnapshotStored,
     Updated,
 )
-from tailrace.reader import ReadPieces, ReadResult
+from tailrace.read_result import ReadPieces, ReadResult
 from tailrace.repair import LostRecords, RepairReport, repair
 from tailrace.rows import AppendedRows, Rows
 from tailrace.snapshot import SnapshotReader, SnapshotWriter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 
@@ -14,10 +15,8 @@ from tailrace.errors import TailraceError
 from tailrace.expiry import Expiry
 from tailrace.indexer import Indexer
 from tailrace.listing import Listing
-from tailrace.operation import Create, Operation, StreamKey
 from tailrace.options import Options
 from tailrace.plain_rows import PlainRows
-from tailrace.plan import Partial
 from tailrace.reader import Reader
 from tailrace.recovery import recover
 from tailrace.reserve import Reserve
@@ -26,7 +25,6 @@ from tailrace.snapshot_files import SnapshotFiles
 from tailrace.sorted_names import SortedNames
 from tailrace.staged import Publish
 from tailrace.storage import Storage
-from tailrace.stream import StreamState, expires_at_ms
 from tailrace.ticket import Group
 from tailrace.upkeep import Upkeep
 from tailrace.waiters import Waiters
@@ -39,10 +37,24 @@ def wall_clock_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def open_core(storage: Storage, options: Options, now_ms: Callable[[], int]) -> Core:
+    """Lock a directory and open what is in it. Raises StoreLocked, Corrupted, OSError."""
+    storage.lock()
+    try:
+        return Core(storage, options, now_ms)
+    except BaseException:
+        storage.close()
+        raise
+
+
 class Core:
-    """What :class:`tailrace.store.Store` speaks to. ``storage`` is locked already."""
+    """What :class:`tailrace.store.Store` speaks to. ``storage`` is locked, and closed with it."""
 
     def __init__(self, storage: Storage, options: Options, now_ms: Callable[[], int]) -> None:
+        self.storage = storage
+        self.now_ms = now_ms
+        self.closed = False
+        self._close_lock = threading.Lock()
         self.on_group: Callable[[Group], None] | None = None
         recovered = recover(storage, options.segment_bytes)
         self.log = recovered.log
@@ -101,7 +113,17 @@ class Core:
             self.indexer.poke(recovered.position)
 
     def close(self) -> None:
-        """Make what is staged durable, write a checkpoint, close the files."""
+        """Make what is staged durable, write a checkpoint, give up the directory. Idempotent."""
+        with self._close_lock:
+            if self.closed:
+                return
+            self.closed = True
+            try:
+                self._close()
+            finally:
+                self.storage.close()
+
+    def _close(self) -> None:
         self.waiters.wake_all()
         try:
             self.upkeep.stop()
@@ -120,31 +142,6 @@ class Core:
             _logger.exception("the store could not be closed tidily")
         finally:
             self.log.close()
-
-    def partial(self, operation: Operation) -> Partial | None:
-        """The source record that a fork with a byte sub-offset cuts."""
-        if not isinstance(operation, Create) or operation.fork is None:
-            return None
-        fork = operation.fork
-        source = self.durable.find(fork.source)
-        if fork.ordinal is None or fork.sub_offset <= 0 or source is None:
-            return None
-        if source.config.is_json or not source.start <= fork.ordinal < source.tail:
-            return None
-        result = self.reader.read(source, fork.ordinal, None, 1, 1)
-        return Partial(source.config.stream_id, fork.ordinal, bytes(result.payload))
-
-    def is_resident(self, state: StreamState, ordinal: int) -> bool:
-        """See :meth:`tailrace.Store.is_resident`."""
-        newest = self.log.segment_at(self.committer.durable_position)
-        return self.reader.is_resident(state, ordinal, newest)
-
-    def version(self, key: StreamKey) -> object | None:
-        """See :meth:`tailrace.Store.version`: a state is a value, and each change makes one."""
-        state = self.durable.find(key)
-        if state is None or state.deleted or expires_at_ms(state) is not None:
-            return None
-        return state
 
     def counters(self) -> dict[str, int]:
         """Numbers for monitoring, since this store was opened."""

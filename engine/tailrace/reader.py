@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from array import array
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 from weakref import ref
 
@@ -19,76 +17,12 @@ from tailrace.native import GATHER_BAD, GATHER_DONE, GATHER_FULL, GATHER_ROOM
 from tailrace.offset_index import LOST_ENTRY
 from tailrace.operation import StreamKey
 from tailrace.outcome import Reason, Rejection
+from tailrace.read_result import ReadPieces, ReadResult
 from tailrace.segment import Segment
 from tailrace.stream import StreamState, expires_at_ms
 
 _COPY_BYTES_MAX = 256 * KIB
 _RECORDS_PER_STEP_MAX = 262_144
-
-
-@dataclass(slots=True)
-class ReadRange:
-    """Which records of one stream were read, as one durable moment had it.
-
-    ``first`` is the first record's ordinal, ``next`` the one after the last; ``tail``,
-    ``closed`` and ``expires_at_ms`` (if nobody touches it; None: never) are the stream's.
-    """
-
-    key: StreamKey
-    stream_id: int
-    content_type: str
-    is_json: bool
-    first: int
-    next: int
-    tail: int
-    closed: bool
-    expires_at_ms: int | None
-
-    @property
-    def count(self) -> int:
-        return self.next - self.first
-
-    @property
-    def up_to_date(self) -> bool:
-        """Nothing stands behind these records. With ``closed``: nothing ever will."""
-        return self.next == self.tail
-
-
-@dataclass(slots=True)
-class ReadPieces(ReadRange):
-    """Consecutive records as they stand: ``pieces``, joined, are their wire bytes.
-
-    Nothing is copied that is large. A piece keeps its segment's memory for as long as it
-    lives, so it is for sending, not for keeping.
-    """
-
-    pieces: tuple[memoryview, ...]
-
-
-@dataclass(slots=True)
-class ReadResult(ReadRange):
-    """Consecutive records of one stream, in one piece.
-
-    ``payload`` is the records' wire bytes: in a JSON stream each is followed by one comma (so
-    ``b"[" + payload[:-1] + b"]"`` is the array), in others they are simply joined. ``ends[i]``
-    is where record i ends in it, its comma included.
-    """
-
-    payload: memoryview
-    ends: array[int]
-
-    @property
-    def pieces(self) -> tuple[memoryview, ...]:
-        """As of :class:`ReadPieces`."""
-        return (self.payload,) if self.count else ()
-
-    def records(self) -> Iterator[memoryview]:
-        """Each record, without its separator."""
-        separator = 1 if self.is_json else 0
-        begin = 0
-        for end in self.ends:
-            yield self.payload[begin : end - separator]
-            begin = end
 
 
 class _Found(NamedTuple):
@@ -363,7 +297,7 @@ def _bounds(
 def _range(
     state: StreamState, first: int, after: int
 ) -> tuple[StreamKey, int, str, bool, int, int, int, bool, int | None]:
-    """The fields of :class:`ReadRange`."""
+    """The fields of a ReadRange."""
     config = state.config
     return (
         config.key,

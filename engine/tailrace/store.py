@@ -1,18 +1,13 @@
-"""The public class: everything wired together."""
+"""The public class: what can be done with an open store, and what each thing promises."""
 
 from __future__ import annotations
 
-import logging
 import os
-import threading
-import time
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 
-from tailrace import limits, validate
-from tailrace.core import Core, wall_clock_ms
-from tailrace.decide_snapshot import refuse_early
-from tailrace.errors import InvalidArgument, Rejected, StoreClosed
+from tailrace import limits
+from tailrace.core import open_core, wall_clock_ms
 from tailrace.operation import (
     Append,
     Create,
@@ -29,21 +24,16 @@ from tailrace.operation import (
     Trim,
 )
 from tailrace.options import Options
-from tailrace.outcome import Appended, Created, Deleted, Outcome, Rejection, Updated
-from tailrace.plan import live_stream
-from tailrace.reader import ReadPieces, ReadResult
+from tailrace.outcome import Appended, BucketDone, Created, Deleted, Outcome, Updated
+from tailrace.read_result import ReadPieces, ReadResult
+from tailrace.reads import Key, Reads
 from tailrace.rows import Rows
-from tailrace.scope import scope_of
-from tailrace.snapshot import SnapshotReader, SnapshotWriter, open_visible
+from tailrace.snapshot import SnapshotReader, SnapshotWriter
 from tailrace.storage import OsStorage, Storage
-from tailrace.stream import DEFAULT_CONTENT_TYPE, StreamState, is_expired
+from tailrace.stream import DEFAULT_CONTENT_TYPE
 from tailrace.ticket import Group, RowsTaken, Ticket
-from tailrace.touch import Toucher
 from tailrace.views import BucketInfo, Head, SearchResult, StreamPage, head_of
-
-_logger = logging.getLogger("tailrace")
-
-Key = StreamKey | tuple[str, str]
+from tailrace.writes import Writes
 
 
 class Store:
@@ -61,18 +51,9 @@ class Store:
         storage: Storage | None = None,
         now_ms: Callable[[], int] | None = None,
     ) -> None:
-        self._now_ms = now_ms or wall_clock_ms
-        self._options = options
-        self._closed = False
-        self._close_lock = threading.Lock()
-        self._storage = storage or OsStorage(directory)
-        self._storage.lock()
-        try:
-            self._core = Core(self._storage, options, self._now_ms)
-        except BaseException:
-            self._storage.close()
-            raise
-        self._toucher = Toucher(self._core.committer)
+        self._core = open_core(storage or OsStorage(directory), options, now_ms or wall_clock_ms)
+        self._reads = Reads(self._core)
+        self._writes = Writes(self._core, self._reads, background=options.background)
 
     @property
     def on_group(self) -> Callable[[Group], None] | None:
@@ -101,14 +82,7 @@ class Store:
 
         Later calls do nothing. Reads in progress in other threads end as they were.
         """
-        with self._close_lock:
-            if self._closed:
-                return
-            self._closed = True
-            try:
-                self._core.close()
-            finally:
-                self._storage.close()
+        self._core.close()
 
     # --- writes
 
@@ -126,9 +100,7 @@ class Store:
 
         Raises Overloaded, StoreClosed, LogPoisoned or InvalidArgument; then nothing was staged.
         """
-        tickets = [Ticket(on_done, context) for _ in operations]
-        self._submit(operations, tickets, apart=False)
-        return tickets
+        return self._writes.submit(operations, on_done, context)
 
     def submit_each(
         self,
@@ -149,26 +121,7 @@ class Store:
 
         Raises Overloaded, StoreClosed or LogPoisoned; then nothing was staged.
         """
-        if len(contexts) != len(operations):
-            raise ValueError("there must be one context for each operation")
-        tickets = [Ticket(None, context) for context in contexts]
-        self._submit(operations, tickets, apart=True, patience_s=patience_s)
-        return tickets
-
-    def _submit(
-        self,
-        operations: Sequence[Operation],
-        tickets: list[Ticket],
-        *,
-        apart: bool,
-        patience_s: float = 0.0,
-    ) -> None:
-        partials = [self._core.partial(operation) for operation in operations]
-        self._core.committer.submit(
-            operations, tickets, partials, apart=apart, patience_s=patience_s
-        )
-        if not self._options.background:
-            self._core.upkeep.run_due()
+        return self._writes.submit_each(operations, contexts, patience_s)
 
     def submit_rows(self, rows: Rows, context: object, *, patience_s: float = 0.0) -> RowsTaken:
         """As :meth:`submit_each`, for plain appends of many callers put together by stream.
@@ -182,29 +135,22 @@ class Store:
         Raises Overloaded, StoreClosed, LogPoisoned, or InvalidArgument for columns that do not
         fit together; then nothing was staged.
         """
-        taken = self._core.committer.submit_rows(rows, context, patience_s=patience_s)
-        if not self._options.background:
-            self._core.upkeep.run_due()
-        return taken
+        return self._writes.submit_rows(rows, context, patience_s)
 
     def perform(self, operation: Operation, timeout_s: float | None = None) -> Outcome:
         """Do one operation; the outcome, a rejection included, once it is durable.
 
         Raises as :meth:`submit`, and TimeoutError: then the operation may still become durable.
         """
-        partial, patient = self._core.partial(operation), timeout_s is None
-        ticket = self._core.committer.perform(operation, partial, patient=patient)
-        if not self._options.background:
-            self._core.upkeep.run_due()
-        return ticket.wait(timeout_s)
+        return self._writes.perform(operation, timeout_s)
 
     def create_bucket(self, bucket: str) -> None:
         """Create a bucket; Rejected if it exists."""
-        self._do(CreateBucket(bucket))
+        self._writes.do(CreateBucket(bucket), BucketDone)
 
     def delete_bucket(self, bucket: str) -> None:
         """Delete a bucket that holds no stream; Rejected otherwise."""
-        self._do(DeleteBucket(bucket))
+        self._writes.do(DeleteBucket(bucket), BucketDone)
 
     def create(
         self,
@@ -220,9 +166,7 @@ class Store:
     ) -> Created:
         """Create a stream, with first records if given, or confirm one just like it."""
         options = StreamOptions(content_type, ttl_ms, expires_at_ms, searchable, metadata)
-        outcome = self._do(Create(StreamKey(*key), options, records, closed))
-        assert isinstance(outcome, Created)
-        return outcome
+        return self._writes.do(Create(StreamKey(*key), options, records, closed), Created)
 
     def append(
         self,
@@ -240,21 +184,15 @@ class Store:
         """Append records as one unit; see :class:`tailrace.operation.Append`."""
         rest = stream_seq, expected_ordinal, create, expected_stream_id
         operation = Append(StreamKey(*key), records, content_type, close, producer, *rest)
-        outcome = self._do(operation)
-        assert isinstance(outcome, Appended)
-        return outcome
+        return self._writes.do(operation, Appended)
 
     def close_stream(self, key: Key) -> Appended:
         """Close a stream for good; closing it again is fine."""
-        outcome = self._do(Append(StreamKey(*key), close=True))
-        assert isinstance(outcome, Appended)
-        return outcome
+        return self._writes.do(Append(StreamKey(*key), close=True), Appended)
 
     def delete(self, key: Key) -> Deleted:
         """Delete a stream. While forks read through it, its data stays and its name is blocked."""
-        outcome = self._do(Delete(StreamKey(*key)))
-        assert isinstance(outcome, Deleted)
-        return outcome
+        return self._writes.do(Delete(StreamKey(*key)), Deleted)
 
     def fork(
         self,
@@ -269,21 +207,15 @@ class Store:
     ) -> Created:
         """Create ``key`` as a fork of ``source`` at ``ordinal`` (None: its tail)."""
         point = ForkPoint(StreamKey(*source), ordinal, sub_offset)
-        outcome = self._do(Create(StreamKey(*key), options, records, closed, point))
-        assert isinstance(outcome, Created)
-        return outcome
+        return self._writes.do(Create(StreamKey(*key), options, records, closed, point), Created)
 
     def set_metadata(self, key: Key, metadata: bytes) -> Updated:
         """Replace a stream's metadata."""
-        outcome = self._do(SetMetadata(StreamKey(*key), metadata))
-        assert isinstance(outcome, Updated)
-        return outcome
+        return self._writes.do(SetMetadata(StreamKey(*key), metadata), Updated)
 
     def trim(self, key: Key, ordinal: int) -> Updated:
         """Drop the records before ``ordinal``; see :class:`tailrace.operation.Trim`."""
-        outcome = self._do(Trim(StreamKey(*key), ordinal))
-        assert isinstance(outcome, Updated)
-        return outcome
+        return self._writes.do(Trim(StreamKey(*key), ordinal), Updated)
 
     def begin_snapshot(
         self,
@@ -298,34 +230,13 @@ class Store:
         ``match`` is the digest that the visible one must have. Raises at once what is certain
         whatever the bytes will be: Rejected, InvalidArgument, Overloaded, LogPoisoned.
         """
-        validate.snapshot_place(ordinal, content_type, match)
-        state = self._state(key)
-        if (refusal := refuse_early(state, ordinal, content_type, match)) is not None:
-            raise Rejected(refusal)
-        core, key = self._core, state.config.key
-        core.committer.check_writable()
-        return SnapshotWriter(core.snapshots, self.perform, key, ordinal, content_type, match)
-
-    def _do(self, operation: Operation) -> Outcome:
-        outcome = self.perform(operation)
-        if isinstance(outcome, Rejection):
-            raise Rejected(outcome)
-        return outcome
+        return self._writes.begin_snapshot(key, ordinal, content_type, match)
 
     # --- reads
 
-    def _state(self, key: Key) -> StreamState:
-        if self._closed:
-            raise StoreClosed("the store is closed")
-        named = key if type(key) is StreamKey else StreamKey(*key)
-        found = live_stream(self._core.durable, named, self._now_ms())
-        if isinstance(found, Rejection):
-            raise Rejected(found)
-        return found
-
     def head(self, key: Key) -> Head:
         """A stream's metadata; does not renew its TTL. Rejected if there is no such stream."""
-        return head_of(self._state(key))
+        return head_of(self._reads.state(key))
 
     def version(self, key: Key) -> object | None:
         """What is durable of a stream, as a token to be compared with ``is``.
@@ -334,7 +245,7 @@ class Store:
         after it was asked for. Renews nothing. None where nothing lasts: there is no such
         stream, it ends with time alone (TTL, expiry), or the store is closed.
         """
-        return None if self._closed else self._core.version(StreamKey(*key))
+        return self._reads.version(key)
 
     def read(
         self,
@@ -352,16 +263,13 @@ class Store:
 
         Raises Rejected (no such stream; trimmed), Corrupted, InvalidArgument.
         """
-        state = self._readable(key, ordinal, max_bytes)
-        return self._core.reader.read(state, ordinal, stop, max_bytes, max_records)
+        return self._reads.read(key, ordinal, stop, max_bytes, max_records)
 
     def read_near(
         self, key: Key, ordinal: int, *, max_bytes: int, max_records: int | None = None
     ) -> ReadResult | None:
         """What :meth:`read` gives where :meth:`is_resident` is true of it, else None."""
-        state, core = self._readable(key, ordinal, max_bytes), self._core
-        near = core.is_resident(state, ordinal)
-        return core.reader.read(state, ordinal, None, max_bytes, max_records) if near else None
+        return self._reads.read_near(key, ordinal, max_bytes, max_records)
 
     def read_pieces(
         self, key: Key, ordinal: int, *, max_bytes: int = limits.READ_BYTES_DEFAULT
@@ -370,49 +278,25 @@ class Store:
 
         Hold on to the result no longer than it takes to send it.
         """
-        state = self._readable(key, ordinal, max_bytes)
-        return self._core.reader.read_pieces(state, ordinal, max_bytes)
-
-    def _readable(self, key: Key, ordinal: int, max_bytes: int) -> StreamState:
-        validate.read_bounds(ordinal, max_bytes)
-        state = self._state(key)
-        if state.config.ttl_ms is not None:
-            self._toucher.touch(state, self._now_ms())
-        return state
+        return self._reads.read_pieces(key, ordinal, max_bytes)
 
     def open_snapshot(self, key: Key, ordinal: int | None = None) -> SnapshotReader:
         """The visible snapshot, to be read in pieces; with ``ordinal`` only if it stands there.
 
         Renews a sliding TTL. Raises Rejected (no such stream or snapshot), Corrupted, OSError.
         """
-        self._toucher.touch(self._state(key), self._now_ms())
-        return open_visible(self._storage, lambda: self._state(key), ordinal)
+        return self._reads.open_snapshot(key, ordinal)
 
     def is_resident(self, key: Key, ordinal: int) -> bool:
         """Whether a read there touches only the newest segments, so that it need not wait."""
-        return self._core.is_resident(self._state(key), ordinal)
+        return self._reads.is_resident(key, ordinal)
 
     def wait(self, key: Key, ordinal: int, timeout_s: float) -> bool:
         """Block until there is a record at ``ordinal``, or the stream is closed or gone.
 
         False if ``timeout_s`` went by first. Rejected if there is no such stream to begin with.
         """
-        state = self._state(key)
-        self._toucher.touch(state, self._now_ms())
-        stream_id = state.config.stream_id
-        deadline = time.monotonic() + timeout_s
-        while True:
-            event = self._core.waiters.add(stream_id)
-            try:
-                current = self._core.durable.streams.get(stream_id)
-                if current is None or current.deleted or current.closed or current.tail > ordinal:
-                    return True
-                if is_expired(current, self._now_ms()) or self._closed:
-                    return True
-                if not event.wait(max(0.0, deadline - time.monotonic())):
-                    return False
-            finally:
-                self._core.waiters.remove(stream_id, event)
+        return self._reads.wait(key, ordinal, timeout_s)
 
     def bucket(self, bucket: str) -> BucketInfo:
         """Rejected if there is no such bucket."""
@@ -475,25 +359,8 @@ class Store:
         Records that damage keeps from being looked at are named in the answer, if they are
         among what is searched: see :class:`tailrace.views.SearchResult`.
         """
-        if not 0 < limit <= limits.SEARCH_LIMIT_MAX:
-            raise InvalidArgument("limit", f"must be from 1 to {limits.SEARCH_LIMIT_MAX}")
-        if self._closed:
-            raise StoreClosed("the store is closed")
-        self._core.indexer.catch_up(self._core.committer.durable_position)
-        wanted = None if keys is None else [StreamKey(*key) for key in keys]
-        searchable = self._core.indexer.searchable
-        scope = scope_of(self._core.durable, searchable, wanted, bucket, self._now_ms())
-        found = self._core.indexer.index.search(
-            query,
-            scope=scope.items,
-            types=types,
-            limit=limit,
-            created_from_ms=created_from_ms,
-            created_until_ms=created_until_ms,
-            count_streams=count_streams,
-        )
-        # Asked for after the search: it knows of each hole that the search did not see into.
-        return scope.named(found, self._core.indexer.index.holes, self._core.log.segment_bytes)
+        created, search = (created_from_ms, created_until_ms), self._reads.search
+        return search(query, keys, bucket, types, limit, created, count_streams=count_streams)
 
     def counters(self) -> dict[str, int]:
         """Numbers for monitoring, since this store was opened."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 
 
 class Waiters:
@@ -13,14 +14,30 @@ class Waiters:
         self._lock = threading.Lock()
         self._by_stream: dict[int, list[threading.Event]] = {}
 
-    def add(self, stream_id: int) -> threading.Event:
-        """An event that the next change of the stream sets. Give it back by :meth:`remove`."""
+    def wait_until(self, stream_id: int, is_over: Callable[[], bool], timeout_s: float) -> bool:
+        """Block until ``is_over``, asked at once and after each change of the stream.
+
+        False if ``timeout_s`` went by first.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            # Before it is asked, lest a change between the two be missed.
+            event = self._add(stream_id)
+            try:
+                if is_over():
+                    return True
+                if not event.wait(max(0.0, deadline - time.monotonic())):
+                    return False
+            finally:
+                self._remove(stream_id, event)
+
+    def _add(self, stream_id: int) -> threading.Event:
         event = threading.Event()
         with self._lock:
             self._by_stream.setdefault(stream_id, []).append(event)
         return event
 
-    def remove(self, stream_id: int, event: threading.Event) -> None:
+    def _remove(self, stream_id: int, event: threading.Event) -> None:
         with self._lock:
             events = self._by_stream[stream_id]
             events.remove(event)

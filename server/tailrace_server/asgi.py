@@ -9,13 +9,11 @@ path to the service.
 from __future__ import annotations
 
 import dataclasses
-import re
 import time
 from collections.abc import Iterable, Sequence
 from math import inf
 from pathlib import Path
 from typing import Any, Final, cast
-from urllib.parse import quote
 
 import structlog
 import trio
@@ -24,6 +22,7 @@ from quart_trio import QuartTrio
 
 import tailrace
 from tailrace_server.asgi_body import AsgiBody
+from tailrace_server.asgi_request import read_body, read_head
 from tailrace_server.body import BodyBudget, BodyShare
 from tailrace_server.config import ServiceConfig
 from tailrace_server.front import (
@@ -34,17 +33,11 @@ from tailrace_server.front import (
     FrontLimits,
     Handler,
     Refusal,
-    body_late,
     body_too_large,
-    coding_in_http_10,
     handle_safely,
     has_body,
     live_length,
-    no_room_for_body,
     no_websocket,
-    refuse_host,
-    split_target,
-    unknown_version,
     whole_length,
 )
 from tailrace_server.front_counters import FrontCounters
@@ -53,8 +46,6 @@ from tailrace_server.live import CutOff, LiveResponse
 from tailrace_server.protocol.message import HeaderList, Request, Response
 from tailrace_server.service import Service
 
-_VERSIONS: Final = frozenset({"1.0", "1.1", "2", "3"})
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _JOIN_BYTES_MAX: Final = 64 * 1024
 _END: Final[Any] = {"type": "http.response.body", "body": b"", "more_body": False}
 _DRAIN_S: Final = 4.0
@@ -179,48 +170,22 @@ class HttpConnection:
 
     async def _request(self, receive: ASGIReceiveCallable) -> Request | Response | None:
         """The request to handle, the answer to one that is not, or None: its client left."""
-        head = self._head()
+        limits = self._app.limits
+        if self._app.service is None:
+            return Refusal(503, "the store is not open yet", retry_after_s=1).response()
+        head = read_head(self._scope, limits)
         if isinstance(head, Refusal):
             return head.response()
         early = self._early_answer(head)
         if early is not None:
             return early
         if self._service().streams(head):
-            self._body = AsgiBody(self._app.limits, receive)
+            self._body = AsgiBody(limits, receive)
             return dataclasses.replace(head, stream=self._body)
-        body = await self._read_body(head, receive)
+        body = await read_body(head, limits, self._share, receive)
         if isinstance(body, Refusal):
             return body.response()
         return None if body is None else dataclasses.replace(head, body=body)
-
-    def _head(self) -> Request | Refusal:
-        scope, limits = self._scope, self._app.limits
-        if self._app.service is None:
-            return Refusal(503, "the store is not open yet", retry_after_s=1)
-        headers: HeaderList = tuple(
-            (name.decode("latin-1").lower(), value.decode("latin-1").strip(" \t"))
-            for name, value in scope["headers"]
-        )
-        if scope["http_version"] not in _VERSIONS:
-            return unknown_version()
-        if any(_CONTROL.search(value) for _, value in headers):
-            return Refusal(400, "malformed HTTP: a control character in a header field")
-        if len(headers) > limits.head_fields_max:
-            return Refusal(431, f"more than {limits.head_fields_max} request header fields")
-        if sum(len(name) + len(value) + 4 for name, value in headers) > limits.head_bytes_max:
-            return Refusal(431, f"the request head is larger than {limits.head_bytes_max} bytes")
-        hosts = [value for name, value in headers if name == "host"]
-        refused = refuse_host(hosts, required=scope["http_version"] == "1.1")
-        if refused is not None:
-            return refused
-        if scope["http_version"] == "1.0" and any(n == "transfer-encoding" for n, _ in headers):
-            return coding_in_http_10()
-        query = scope["query_string"].decode("latin-1")
-        target = _raw_path(scope) + (f"?{query}" if query else "")
-        place = split_target(scope["method"], target, limits)
-        if isinstance(place, Refusal):
-            return place
-        return Request(scope["method"], place[0], place[1], headers, b"", scope["scheme"])
 
     def _early_answer(self, head: Request) -> Response | None:
         """An answer that needs no body, so that a body is not waited for in vain."""
@@ -232,35 +197,6 @@ class HttpConnection:
         elif length in (None, "0") and head.header("transfer-encoding") is None:
             return None
         return self._service().check_head(head)
-
-    async def _read_body(
-        self, head: Request, receive: ASGIReceiveCallable
-    ) -> bytes | Refusal | None:
-        limits = self._app.limits
-        announced = head.header(CONTENT_LENGTH)
-        if announced is not None and announced.isdecimal() and not self._share.grow(int(announced)):
-            return no_room_for_body()
-        pieces: list[bytes] = []
-        length = 0
-        start = trio.current_time()
-        with trio.move_on_after(limits.body_timeout_s) as timeout:
-            while True:
-                message = cast(dict[str, Any], await receive())
-                if message["type"] == "http.disconnect":
-                    return None
-                piece = message.get("body", b"")
-                if piece:
-                    pieces.append(piece)
-                    length += len(piece)
-                    if length > limits.body_bytes_max:
-                        return body_too_large(limits)
-                    if not self._share.grow(length):
-                        return no_room_for_body()
-                    earned = length / limits.body_bytes_per_s_min
-                    timeout.deadline = start + limits.body_timeout_s + earned
-                if not message.get("more_body", False):
-                    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        return body_late()
 
     async def _answer(
         self, request: Request, receive: ASGIReceiveCallable, send: ASGISendCallable
@@ -397,7 +333,7 @@ class HttpConnection:
 
     def _service(self) -> Handler:
         service = self._app.service
-        assert service is not None  # _head() refused the request otherwise
+        assert service is not None  # _request() refused the request otherwise
         return service
 
 
@@ -427,13 +363,3 @@ def _start(status: int, headers: HeaderList, length: int | None) -> Any:
     if length is not None:
         fields.append((CONTENT_LENGTH.encode(), b"%d" % length))
     return {"type": "http.response.start", "status": status, "headers": fields}
-
-
-def _raw_path(scope: dict[str, Any]) -> str:
-    """The path as it was sent, below the prefix that the application is mounted at."""
-    raw = scope.get("raw_path")
-    path = raw.decode("latin-1") if raw is not None else quote(scope["path"])
-    prefix = quote((scope.get("root_path") or "").rstrip("/"))
-    if prefix and path.startswith(prefix):
-        path = path[len(prefix) :] or "/"
-    return path

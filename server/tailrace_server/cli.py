@@ -1,4 +1,4 @@
-"""The command ``tailrace``: serve, check, repair, rotate-webhook-key, version."""
+"""The command ``tailrace``: serve, version, and those of a store that no server has open."""
 
 from __future__ import annotations
 
@@ -6,31 +6,32 @@ import dataclasses
 import math
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NoReturn, cast
+from typing import Any, Final, cast
 
 import click
 import structlog
 
 import tailrace
-from tailrace.core import wall_clock_ms
-from tailrace.offset import encode_offset
 from tailrace_server import logs
 from tailrace_server.config import ServiceConfig
 from tailrace_server.front import FrontLimits
-from tailrace_server.protocol.timestamps import format_ms
-from tailrace_server.run import StartError, explain, serve
+from tailrace_server.offline import (
+    check_command,
+    data_dir_option,
+    fail,
+    repair_command,
+    rotate_command,
+)
+from tailrace_server.run import StartError, serve
 from tailrace_server.settings import (
-    DEFAULT_DATA_DIR,
     DEFAULT_GRACE_S,
     DEFAULT_HOST,
     DEFAULT_PORT,
     FrontName,
     Settings,
 )
-from tailrace_server.subscriptions.journal import rotate
 
 API_KEY_VARIABLE: Final = "TAILRACE_API_KEY"
 
@@ -53,25 +54,10 @@ class _FiniteRange(click.FloatRange):
 _SECONDS: Final = _FiniteRange(min=0, min_open=True, max=86_400)
 _COUNT: Final = click.IntRange(min=1)
 
-_data_dir = click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path),
-    default=DEFAULT_DATA_DIR,
-    envvar="TAILRACE_DATA_DIR",
-    show_default=True,
-    show_envvar=True,
-    help="Directory of the store.",
-)
-
 
 def _say(line: str) -> None:
     with suppress(OSError):  # nobody need be reading
         click.echo(line)
-
-
-def _fail(message: str) -> NoReturn:
-    click.echo(f"tailrace: {message}", err=True)
-    sys.exit(1)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -80,7 +66,7 @@ def main() -> None:
 
 
 @main.command("serve")
-@_data_dir
+@data_dir_option
 @click.option(
     "--host",
     default=DEFAULT_HOST,
@@ -324,7 +310,7 @@ def serve_command(**given: Any) -> None:
     try:
         serve(settings, _say)
     except StartError as error:
-        _fail(str(error))
+        fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception:
@@ -339,96 +325,15 @@ def _keys_of_environment() -> tuple[str, ...]:
     keys = tuple(part.strip() for part in value.split(","))
     if not all(keys):
         # A secret that did not reach the environment must not open the server to everyone.
-        _fail(f"{API_KEY_VARIABLE} holds an empty key; unset it, or give it its value")
+        fail(f"{API_KEY_VARIABLE} holds an empty key; unset it, or give it its value")
     return keys
-
-
-@main.command("check")
-@_data_dir
-def check_command(data_dir: Path) -> None:
-    """Verify every checksum of a store that no server has open; change nothing.
-
-    Exit status: 0 if nothing acknowledged is damaged, 2 if something is, 1 if it cannot be said.
-    """
-    with _explained(data_dir):
-        report = tailrace.check(data_dir)
-    for damage in (*report.damages, *report.snapshot_damages):
-        kind = "DAMAGED" if damage.acknowledged else "torn (never acknowledged)"
-        stream = f", stream {damage.stream}" if damage.stream else ""
-        click.echo(
-            f"{kind}: {damage.file} at position {damage.position}, "
-            f"{damage.length} bytes{stream}: {damage.message}"
-        )
-    for message in report.derived_damages:
-        click.echo(f"will be made again: {message}")
-    click.echo(
-        f"{report.segments} segments, {report.batches} batches, {report.records} records, "
-        f"{report.bytes} bytes, {report.snapshots} snapshots: "
-        f"{'ok' if report.ok else 'damaged'}"
-    )
-    if not report.log_ok:
-        click.echo(f"Keep what can be kept:  tailrace repair --data-dir {data_dir}", err=True)
-    elif not report.ok:
-        click.echo("Have damaged snapshots published again: they keep nothing else from being read")
-    if not report.ok:
-        sys.exit(2)
-
-
-@main.command("repair")
-@_data_dir
-def repair_command(data_dir: Path) -> None:
-    """Give up damaged records so that the store opens again; keep a copy of their bytes.
-
-    Reads the whole log. Later records of the same streams are kept, at their offsets.
-    """
-    with _explained(data_dir):
-        report = tailrace.repair(data_dir)
-    for damage in report.lost:
-        stream = f" of stream {damage.stream}" if damage.stream else ""
-        click.echo(
-            f"given up: {damage.length} bytes{stream}, "
-            f"{damage.file} at position {damage.position}: {damage.message}"
-        )
-    for stream, first, stop in report.records:
-        click.echo(
-            f"lost: stream {stream}, what was from offset {encode_offset(first)} on; "
-            f"it goes on at {encode_offset(stop)}"
-        )
-    for name in report.saved:
-        click.echo(f"a copy of those bytes is in {data_dir / name}")
-    if not report.lost:
-        click.echo("nothing to repair")
-
-
-@main.command("rotate-webhook-key")
-@_data_dir
-def rotate_command(data_dir: Path) -> None:
-    """Give webhooks a new signing key, in a store that no server has open.
-
-    Receivers find it in the JWK Set at once. It signs once their cached copies have it; the old
-    one stays in the set for another hour.
-    """
-    with _explained(data_dir), tailrace.open(data_dir) as store:
-        now_s = wall_clock_ms() // 1000
-        keys = rotate(store, now_s)
-    if keys is None:
-        _fail(f"{data_dir} has no webhook key yet: the first subscription makes one")
-    click.echo(f"signing now: {keys.active(now_s).kid}")
-    click.echo(f"signing from {format_ms(keys.newest.begins_s * 1000)} on: {keys.newest.kid}")
-
-
-@contextmanager
-def _explained(data_dir: Path) -> Iterator[None]:
-    """What can go wrong on opening a data directory, as a message and exit status 1."""
-    try:
-        if not data_dir.is_dir():
-            _fail(f"{data_dir} is not a directory")
-        yield
-    except (tailrace.TailraceError, OSError) as error:
-        _fail(explain(data_dir, error, repairable=False))
 
 
 @main.command("version")
 def version_command() -> None:
     """Print the version."""
     click.echo(f"tailrace {tailrace.__version__}")
+
+
+for _command in (check_command, repair_command, rotate_command):
+    main.add_command(_command)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tailrace_server.context import Answer, Call, Context
 from tailrace_server.keys import Right
 from tailrace_server.metrics import CONTENT_TYPE
-from tailrace_server.protocol import errors, headers, render
+from tailrace_server.protocol import caching, errors, headers, render
 from tailrace_server.protocol.errors import RequestError
 from tailrace_server.protocol.message import Response
 
@@ -41,7 +41,7 @@ async def metrics(context: Context, call: Call) -> Answer:
         200,
         (
             (headers.CONTENT_TYPE, CONTENT_TYPE),
-            (headers.CACHE_CONTROL, "no-store"),
+            (headers.CACHE_CONTROL, caching.NO_STORE),
             *headers.BASE,
         ),
         (context.metrics.exposition(),),

@@ -20,7 +20,6 @@ from tests.bench.scripted_server import answer, scripted
 
 NEVER_S = 60.0
 OFFSET = b"Stream-Next-Offset: 7\r\n"
-UP_TO_DATE = OFFSET + b"Stream-Up-To-Date: true\r\n"
 
 
 def run(where: http.Base, *groups: Group) -> Result:

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "stress_clients.h"
+#include "dice.h"
 
 enum { NOISE_BYTES = 256 * 1024, RECEIVE_MAX = 16 * 1024, SIP_MAX = 50, STALL_TURNS_MAX = 300 };
 
@@ -34,11 +34,6 @@ void broken(const char *what)
 {
     fprintf(stderr, "fanout: %s\n", what);
     exit(1);
-}
-
-static uint64_t roll(uint64_t *dice, uint64_t bound)
-{
-    return dice_next(dice) % bound;
 }
 
 /* ---- messages */

@@ -22,9 +22,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "dice.h"
 #include "fanout_clients.h"
 #include "front/fanout.h"
-#include "stress_clients.h"
 
 enum {
     CREWS = STREAMS,
@@ -59,11 +59,6 @@ static struct {
     uint64_t seed;
     uint64_t replaced, caught_up, cut; /* the helper's */
 } shared = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static uint64_t roll(uint64_t *dice, uint64_t bound)
-{
-    return dice_next(dice) % bound;
-}
 
 static void pause_us(long us)
 {

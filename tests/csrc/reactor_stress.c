@@ -7,12 +7,11 @@
    as columns, and most of them are answered by their form. Some requests are parked until there is
    a crowd of them, which is answered with one call; who leaves is let go of when a row says so.
    Connections that are offered, and some that have a request out, are taken, served by hand, and
-   given back. What the clients check is in stress_clients.h. */
+   given back. What the clients check is in stress_messages.h. */
 
 #define _GNU_SOURCE /* SOCK_CLOEXEC */
 #include <arpa/inet.h>
 #include <assert.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
@@ -23,435 +22,43 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "front/collect.h"
+#include "dice.h"
 #include "front/http_request.h"
-#include "front/reactor.h"
+#include "reactor_stress.h"
 #include "stress_clients.h"
+#include "stress_messages.h"
 
 enum {
     ROWS = 64,
     HEADS = 6,
     FIELDS = 512,
     ANSWERERS = 2,
-    BATCH_MAX = 32,
-    CROWD_MAX = 64,
-    DEAD_MAX = 256,
     SEND_BUFFER = 16 * 1024,
     PATIENCE_MS = 30,
     IDLE_MS = 600 * 1000,
-    BY_HAND_WAIT_MS = 30 * 1000,
     END_WAIT_MS = 10 * 1000,
 };
 
-static const struct tr_reactor_limits LIMITS = {
+struct shared shared = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
+
+const struct tr_reactor_limits LIMITS = {
     .connections_max = 600,
     .head_max = 512,
     .body_max = 8 * 1024, /* larger ones are served by hand */
     .fields_max = 8,
     .receive_max = 4096,
 };
-static const struct tr_http_limits BY_HAND = {
-    .head_max = 512, .body_max = REQUEST_BYTES_MAX, .fields_max = 8};
 
-struct job {
-    uint64_t handle;
-    uint64_t id;
-    uint32_t number;
-    uint32_t keep_alive;
-    uint32_t is_row; /* it came as one of a lane's columns */
-};
-
-/* A connection outside of the reactor. */
-struct by_hand {
-    struct by_hand *next;
-    int descriptor;
-    int closing;
-    int has_job; /* a request that was out when it was taken */
-    struct job job;
-    uint8_t *input;
-    size_t input_length;
-    uint8_t *output;
-    size_t output_length;
-};
-
-static struct {
-    struct tr_reactor *reactor;
-    pthread_mutex_t lock;
-    pthread_cond_t wake;
-    struct job jobs[1024]; /* one for each connection at most */
-    uint32_t job_count;
-    struct job crowd[CROWD_MAX]; /* parked until now, to be answered together */
-    uint32_t crowd_count;
-    uint64_t dead[DEAD_MAX]; /* handles that are nobody's */
-    uint32_t dead_count;
-    struct by_hand *returned;
-    int hands; /* threads that serve by hand */
-    int stop;
-    uint64_t seed;
-    struct tr_form form;
-    uint64_t rows;
-} shared = {.lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER};
-
-static void pause_ms(uint64_t ms)
-{
-    struct timespec time = {.tv_nsec = (long)ms * 1000000};
-    nanosleep(&time, NULL);
-}
-
-static void broken(const char *what)
+void broken(const char *what)
 {
     fprintf(stderr, "server: %s\n", what);
     exit(1);
 }
 
-static uint64_t roll(uint64_t *dice, uint64_t bound)
+void pause_ms(uint64_t ms)
 {
-    return dice_next(dice) % bound;
-}
-
-/* ---- by hand */
-
-/* 0 if the client is gone. */
-static int send_all(int descriptor, const uint8_t *data, size_t length)
-{
-    while (length > 0) {
-        ssize_t sent = send(descriptor, data, length, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && errno == EAGAIN) {
-            struct pollfd writable = {.fd = descriptor, .events = POLLOUT};
-            if (poll(&writable, 1, BY_HAND_WAIT_MS) == 0)
-                broken("a client takes nothing");
-            continue;
-        }
-        if (sent < 0)
-            return 0;
-        data += sent;
-        length -= (size_t)sent;
-    }
-    return 1;
-}
-
-/* More bytes into input; 0 if there will be none. */
-static int receive_more(struct by_hand *hand)
-{
-    size_t capacity = BY_HAND.head_max + REQUEST_BYTES_MAX + LIMITS.receive_max;
-    struct pollfd readable = {.fd = hand->descriptor, .events = POLLIN};
-    if (poll(&readable, 1, BY_HAND_WAIT_MS) == 0)
-        broken("a client sends nothing");
-    if (hand->input_length == capacity)
-        broken("a request larger than there are");
-    ssize_t got = recv(hand->descriptor, hand->input + hand->input_length,
-                       capacity - hand->input_length, MSG_DONTWAIT);
-    if (got < 0 && errno == EAGAIN)
-        return 1;
-    if (got <= 0)
-        return 0;
-    hand->input_length += (size_t)got;
-    return 1;
-}
-
-static void say_farewell(struct by_hand *hand)
-{
-    char text[64];
-    size_t length = farewell_make(hand->input, hand->input_length, text);
-    if (length == 0)
-        broken("bytes were handed over that nobody sent");
-    if (!send_all(hand->descriptor, (const uint8_t *)text, length))
-        return;
-    shutdown(hand->descriptor, SHUT_WR);
-    do
-        hand->input_length = 0;
-    while (receive_more(hand)); /* or the farewell is lost in a reset */
-}
-
-/* 1 if it can go back to the reactor: between two requests, nothing read ahead. */
-static int serve(struct by_hand *hand, uint8_t *answer)
-{
-    if (!send_all(hand->descriptor, hand->output, hand->output_length) || hand->closing)
-        return 0;
-    if (hand->has_job) {
-        size_t length = answer_make(hand->job.id, hand->job.number, answer);
-        if (!send_all(hand->descriptor, answer, length) || !hand->job.keep_alive)
-            return 0;
-    }
-    while (hand->input_length > 0) {
-        struct tr_http_request request;
-        int32_t found = tr_http_parse(hand->input, hand->input_length, &BY_HAND, &request);
-        if (found == TR_HTTP_PARTIAL) {
-            if (!receive_more(hand))
-                return 0;
-            continue;
-        }
-        if (found == TR_HTTP_OTHER) {
-            say_farewell(hand);
-            return 0;
-        }
-        uint64_t id;
-        uint32_t number;
-        if (!request_read(hand->input + request.target, request.target_length,
-                          hand->input + request.head_length, request.body_length, &id, &number))
-            broken("a request that nobody sent was handed over");
-        size_t length = answer_make(id, number, answer);
-        if (!send_all(hand->descriptor, answer, length) || !request.keep_alive)
-            return 0;
-        size_t whole = request.head_length + request.body_length;
-        hand->input_length -= whole;
-        memmove(hand->input, hand->input + whole, hand->input_length);
-    }
-    return 1;
-}
-
-static void discard(struct by_hand *hand)
-{
-    close(hand->descriptor);
-    free(hand->input);
-    free(hand->output);
-    free(hand);
-}
-
-static void *by_hand_main(void *argument)
-{
-    struct by_hand *hand = argument;
-    uint8_t *answer = malloc(ANSWER_BYTES_MAX);
-    assert(answer);
-    int returns = serve(hand, answer);
-    free(answer);
-    if (!returns)
-        discard(hand);
-    pthread_mutex_lock(&shared.lock);
-    if (returns) {
-        hand->next = shared.returned;
-        shared.returned = hand;
-    }
-    shared.hands--;
-    pthread_cond_broadcast(&shared.wake);
-    pthread_mutex_unlock(&shared.lock);
-    return NULL;
-}
-
-static void take(uint64_t handle, const struct job *job)
-{
-    struct tr_taken taken;
-    struct by_hand *hand = calloc(1, sizeof *hand);
-    size_t capacity = BY_HAND.head_max + REQUEST_BYTES_MAX + LIMITS.receive_max;
-    assert(hand);
-    int32_t found = tr_reactor_take(shared.reactor, handle, NULL, 0, &taken);
-    if (found < 0)
-        broken("a connection that was offered is gone");
-    uint8_t *both = malloc(taken.input + taken.output + 1);
-    hand->input = malloc(capacity);
-    hand->output = malloc(taken.output + 1);
-    assert(both && hand->input && hand->output && taken.input <= capacity);
-    if (found == 1 &&
-        tr_reactor_take(shared.reactor, handle, both, taken.input + taken.output, &taken) != 0)
-        broken("a connection cannot be taken");
-    memcpy(hand->input, both, taken.input);
-    memcpy(hand->output, both + taken.input, taken.output);
-    free(both);
-    hand->input_length = taken.input;
-    hand->output_length = taken.output;
-    hand->descriptor = taken.descriptor;
-    hand->closing = (int)taken.closing;
-    if (job) {
-        hand->has_job = 1;
-        hand->job = *job;
-    }
-    pthread_mutex_lock(&shared.lock);
-    shared.hands++;
-    shared.dead[shared.dead_count++ % DEAD_MAX] = handle;
-    pthread_mutex_unlock(&shared.lock);
-    pthread_t thread;
-    if (pthread_create(&thread, NULL, by_hand_main, hand) != 0)
-        broken("no thread");
-    pthread_detach(thread);
-}
-
-static void give_back(void)
-{
-    pthread_mutex_lock(&shared.lock);
-    struct by_hand *hand = shared.returned;
-    shared.returned = NULL;
-    pthread_mutex_unlock(&shared.lock);
-    while (hand) {
-        struct by_hand *next = hand->next;
-        if (tr_reactor_adopt(shared.reactor, hand->descriptor, 7) == 0)
-            broken("no room for a connection that was taken");
-        free(hand->input);
-        free(hand->output);
-        free(hand);
-        hand = next;
-    }
-}
-
-/* ---- answers */
-
-/* What nobody may ever receive. */
-static size_t stale_answer(uint8_t *out)
-{
-    static const char text[] = "HTTP/1.1 599 Not For You\r\nContent-Length: 0\r\n\r\n";
-    memcpy(out, text, sizeof text - 1);
-    return sizeof text - 1;
-}
-
-static void make_form(struct tr_form *form)
-{
-    static const uint32_t holes[] = {TR_HOLE_STREAM, TR_HOLE_TAIL, TR_HOLE_NONE};
-    *form = (struct tr_form){.piece_count = 3};
-    for (uint32_t i = 0; i < 3; i++) {
-        uint32_t length = (uint32_t)strlen(FORM_PIECES[i]);
-        form->pieces[i] = (struct tr_form_piece){length, holes[i], i == 1 ? 8 : 0};
-        memcpy(form->bytes + form->byte_count, FORM_PIECES[i], length);
-        form->byte_count += length;
-    }
-}
-
-/* A handle that is nobody's. */
-static uint64_t dead_handle(uint64_t other, uint64_t *dice)
-{
-    pthread_mutex_lock(&shared.lock);
-    uint32_t dead = shared.dead_count < DEAD_MAX ? shared.dead_count : DEAD_MAX;
-    uint64_t handle = dead && roll(dice, 2) ? shared.dead[roll(dice, dead)]
-                                            : other - (UINT64_C(1) << 32);
-    pthread_mutex_unlock(&shared.lock);
-    return handle;
-}
-
-/* Send these rows their form, with groups between that are stale or get nothing. */
-static void answer_rows(const struct job *jobs, uint32_t count, uint64_t *dice)
-{
-    uint64_t handles[4 * BATCH_MAX], ids[2 * BATCH_MAX], firsts[2 * BATCH_MAX];
-    uint32_t counts[2 * BATCH_MAX], groups = 0, used = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        if (roll(dice, 3) == 0) {
-            int nobody = roll(dice, 2) != 0;
-            ids[groups] = nobody ? 0 : 0x599;
-            firsts[groups] = 1;
-            counts[groups] = 1 + (uint32_t)roll(dice, 3);
-            for (uint32_t j = 0; j < counts[groups]; j++)
-                handles[used++] = nobody ? jobs[roll(dice, count)].handle
-                                         : dead_handle(jobs[i].handle, dice);
-            groups++;
-        }
-        ids[groups] = jobs[i].id;
-        firsts[groups] = jobs[i].number;
-        counts[groups++] = 1;
-        handles[used++] = jobs[i].handle;
-    }
-    if (tr_reactor_answer_rows(shared.reactor, &shared.form, handles, used, ids, firsts, counts,
-                               groups) != count)
-        broken("a row's answer found its connection gone, or a stale one found one");
-}
-
-/* Send these answers in a random order, with stale ones between. */
-static void answer(struct job *jobs, uint32_t count, uint64_t *dice, uint8_t *blob)
-{
-    uint64_t handles[2 * BATCH_MAX], ends[2 * BATCH_MAX];
-    uint8_t flags[2 * BATCH_MAX];
-    uint32_t used = 0, live = 0, row_count = 0;
-    size_t length = 0;
-    struct job rows[BATCH_MAX];
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t other = i + (uint32_t)roll(dice, count - i);
-        struct job job = jobs[other];
-        jobs[other] = jobs[i];
-        if (job.is_row && roll(dice, 8)) {
-            rows[row_count++] = job;
-            continue;
-        }
-        if (roll(dice, 2)) {
-            handles[used] = dead_handle(job.handle, dice);
-            length += stale_answer(blob + length);
-            flags[used] = (uint8_t)roll(dice, 2);
-            ends[used++] = length;
-        }
-        length += answer_make(job.id, job.number, blob + length);
-        handles[used] = job.handle;
-        flags[used] = job.keep_alive ? 0 : TR_ANSWER_CLOSE;
-        ends[used++] = length;
-        live++;
-    }
-    if (used != 0 && tr_reactor_answer(shared.reactor, handles, ends, flags, used, blob,
-                                       length) != live)
-        broken("an answer found its connection gone, or a stale one found one");
-    if (row_count)
-        answer_rows(rows, row_count, dice);
-}
-
-/* The same with one call for all, in which equal answers are one piece. */
-static void answer_alike(const struct job *jobs, uint32_t count, uint64_t *dice, uint8_t *blob)
-{
-    uint64_t handles[2 * CROWD_MAX], ends[CROWD_MAX + 1];
-    uint32_t which[2 * CROWD_MAX], used = 0, pieces = 1;
-    uint8_t flags[CROWD_MAX + 1];
-    int64_t common[COMMON_ANSWERS][2];
-    memset(common, -1, sizeof common);
-    size_t length = stale_answer(blob);
-    ends[0] = length;
-    flags[0] = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        const struct job *job = &jobs[i];
-        const int shared_with = answer_common(job->id, job->number);
-        int64_t *known = shared_with < 0 ? NULL : &common[shared_with][job->keep_alive != 0];
-        if (roll(dice, 4) == 0) {
-            handles[used] = job->handle - (UINT64_C(1) << 32);
-            which[used++] = 0;
-        }
-        handles[used] = job->handle;
-        if (known && *known >= 0) {
-            which[used++] = (uint32_t)*known;
-            continue;
-        }
-        length += answer_make(job->id, job->number, blob + length);
-        flags[pieces] = job->keep_alive ? 0 : TR_ANSWER_CLOSE;
-        ends[pieces] = length;
-        if (known)
-            *known = pieces;
-        which[used++] = pieces++;
-    }
-    if (tr_reactor_answer_alike(shared.reactor, handles, which, used, ends, flags, pieces, blob,
-                                length) != count)
-        broken("an answer found its parked connection gone, or a stale one found one");
-}
-
-static uint8_t *blob_new(void)
-{
-    uint8_t *blob = malloc((size_t)(CROWD_MAX + 1) * (ANSWER_BYTES_MAX + 64));
-    assert(blob);
-    return blob;
-}
-
-static void *answerer_main(void *argument)
-{
-    uint64_t dice = *(uint64_t *)argument;
-    uint8_t *blob = blob_new();
-    struct job batch[BATCH_MAX], crowd[CROWD_MAX];
-    for (;;) {
-        uint32_t count = 0;
-        pthread_mutex_lock(&shared.lock);
-        while (shared.job_count == 0 && shared.crowd_count == 0 && !shared.stop)
-            pthread_cond_wait(&shared.wake, &shared.lock);
-        uint32_t crowd_count = shared.crowd_count;
-        memcpy(crowd, shared.crowd, crowd_count * sizeof *crowd);
-        shared.crowd_count = 0;
-        while (shared.job_count > 0 && count < BATCH_MAX)
-            batch[count++] = shared.jobs[--shared.job_count];
-        int stop = shared.stop;
-        pthread_mutex_unlock(&shared.lock);
-        if (crowd_count)
-            answer_alike(crowd, crowd_count, &dice, blob);
-        if (count == 0 && stop)
-            break;
-        if (count == 0)
-            continue;
-        if (roll(&dice, 2))
-            pause_ms(roll(&dice, 3));
-        char peer[64];
-        int32_t peer_length = tr_reactor_peer(shared.reactor, batch[0].handle, peer, sizeof peer);
-        if (peer_length >= 0 && strcmp(peer, "127.0.0.1") != 0)
-            broken("a peer that is none");
-        answer(batch, count, &dice, blob);
-    }
-    free(blob);
-    return NULL;
+    struct timespec time = {.tv_nsec = (long)ms * 1000000};
+    nanosleep(&time, NULL);
 }
 
 /* ---- the polling thread */
@@ -554,7 +161,7 @@ static void serve_rows(const struct tr_turn *turn, struct parked *parked, uint64
         if (row->kind == TR_ROW_REFUSED)
             broken("a client was refused");
         if (row->kind == TR_ROW_HANDOVER)
-            take(row->handle, NULL);
+            by_hand_take(row->handle, NULL);
         else if (row->kind == TR_ROW_LEFT)
             let_go(parked, row->handle);
         else if (row->kind == TR_ROW_REQUEST) /* who is only leaving may still be reading */
@@ -563,7 +170,7 @@ static void serve_rows(const struct tr_turn *turn, struct parked *parked, uint64
     for (uint32_t i = 0; i < count; i++) {
         uint64_t fate = roll(dice, 14);
         if (fate == 0) {
-            take(jobs[i].handle, &jobs[i]);
+            by_hand_take(jobs[i].handle, &jobs[i]);
         } else if (fate <= 3 && own_count < BATCH_MAX) {
             own[own_count++] = jobs[i];
         } else if (fate >= 10 && parked->count < CROWD_MAX) {
@@ -639,7 +246,7 @@ static void *poller_main(void *argument)
             broken("more rows than there is space");
         serve_rows(&turn, &parked, &dice, blob);
         perhaps_answer(&parked, &dice, blob);
-        give_back();
+        by_hand_give_back();
         learn(heads, &dice);
         if (roll(&dice, 200) == 0)
             tr_heads_clear(heads);

@@ -14,9 +14,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "dice.h"
+#include "stress_messages.h"
+
 enum {
     CLIENTS_MAX = 1024,
-    HEAD_MAX = 256,
     PIECE_MAX = 64 * 1024,
     DEPTH_MAX = 12,
     FINISH_S = 1,   /* those that are still talking so long after the end leave as they are */
@@ -59,205 +61,11 @@ struct client {
     size_t answer_at;
 };
 
-uint64_t dice_next(uint64_t *seed)
-{
-    uint64_t z = *seed += 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return z ^ (z >> 31);
-}
-
-static uint64_t below(uint64_t *dice, uint64_t bound)
-{
-    return dice_next(dice) % bound;
-}
-
-static uint64_t mix(uint64_t id, uint32_t number, uint64_t salt)
-{
-    uint64_t seed = (id * 0x100000001b3u + number) * 8 + salt;
-    return dice_next(&seed);
-}
-
 static double now(void)
 {
     struct timespec time;
     clock_gettime(CLOCK_MONOTONIC, &time);
     return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
-}
-
-static void fill(uint8_t *out, size_t length, uint64_t seed)
-{
-    for (size_t i = 0; i < length; i++)
-        out[i] = (uint8_t)(seed >> (8 * (i % 7))) ^ (uint8_t)(i / 7);
-}
-
-static size_t body_length(uint64_t id, uint32_t number)
-{
-    uint64_t size = mix(id, number, 1);
-    if (size % 100 < 85)
-        return (size >> 8) % 400;
-    return (size >> 8) % (REQUEST_BYTES_MAX - HEAD_MAX);
-}
-
-static size_t answer_body_length(uint64_t id, uint32_t number)
-{
-    uint64_t size = mix(id, number, 2);
-    if (size % 100 < 85)
-        return (size >> 8) % 500;
-    return (size >> 8) % (ANSWER_BYTES_MAX - HEAD_MAX);
-}
-
-const char *const FORM_PIECES[3] = {"HTTP/1.1 204 No Content\r\nETag: \"", ":", "\"\r\n\r\n"};
-
-int is_record(uint64_t id, uint32_t number)
-{
-    return mix(id, number, 5) % 3 == 0;
-}
-
-int record_head_make(uint32_t lane, const char *digits, const char *seq, char *out,
-                     size_t capacity)
-{
-    const char *form = lane % 2
-                           ? "POST /lane/%u HTTP/1.1\r\nHost: a\r\nContent-Length: %s\r\n"
-                             "Producer-Seq: %s\r\n\r\n"
-                           : "POST /lane/%u HTTP/1.1\r\nProducer-Seq: %s\r\nHost: a\r\n"
-                             "Content-Length: %s\r\n\r\n";
-    return snprintf(out, capacity, form, lane, lane % 2 ? digits : seq, lane % 2 ? seq : digits);
-}
-
-/* Some have a space before them, which makes them nothing for a lane. */
-static int record_make(uint64_t id, uint32_t number, char *out, size_t capacity)
-{
-    return snprintf(out, capacity, "%s{\"id\":\"%016llx\",\"number\":\"%08x\"}",
-                    mix(id, number, 6) % 8 ? "" : " ", (unsigned long long)id, number);
-}
-
-int record_read(const uint8_t *record, size_t length, uint64_t *id, uint32_t *number)
-{
-    char text[HEAD_MAX], again[HEAD_MAX];
-    unsigned long long found;
-    if (length >= sizeof text)
-        return 0;
-    memcpy(text, record, length);
-    text[length] = 0;
-    if (sscanf(text, " {\"id\":\"%16llx\",\"number\":\"%8x\"}", &found, number) != 2)
-        return 0;
-    *id = found;
-    record_make(*id, *number, again, sizeof again);
-    return is_record(*id, *number) && strcmp(text, again) == 0;
-}
-
-static size_t request_make(uint64_t id, uint32_t number, int last, uint8_t *out)
-{
-    if (is_record(id, number)) {
-        char record[HEAD_MAX], digits[48], seq[16];
-        int size = record_make(id, number, record, sizeof record);
-        snprintf(digits, sizeof digits, "%d%s", size, last ? "\r\nConnection: close" : "");
-        snprintf(seq, sizeof seq, "%u", number);
-        int head = record_head_make((uint32_t)mix(id, number, 7) % LANES, digits, seq,
-                                    (char *)out, HEAD_MAX);
-        assert(head > 0 && head < HEAD_MAX);
-        memcpy(out + head, record, (size_t)size);
-        return (size_t)(head + size);
-    }
-    size_t length = body_length(id, number);
-    const char *method = length == 0 ? "GET" : "POST";
-    char framing[48] = "";
-    if (length)
-        snprintf(framing, sizeof framing, "Content-Length: %zu\r\n", length);
-    const char *closing = last ? "Connection: close\r\n" : "";
-    int head = snprintf((char *)out, HEAD_MAX, "%s /%016llx/%08x HTTP/1.1\r\nHost: a\r\n%s%s\r\n",
-                        method, (unsigned long long)id, number, closing, framing);
-    assert(head > 0 && head < HEAD_MAX);
-    fill(out + head, length, mix(id, number, 3));
-    return (size_t)head + length;
-}
-
-/* One that no plain parser takes. */
-static size_t odd_request_make(uint64_t id, uint32_t number, uint8_t *out)
-{
-    int length =
-        snprintf((char *)out, HEAD_MAX,
-                 "POST /%016llx/%08x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
-                 "1\r\nx\r\n0\r\n\r\n",
-                 (unsigned long long)id, number);
-    assert(length > 0 && length < HEAD_MAX);
-    return (size_t)length;
-}
-
-static int path_read(const char *path, uint64_t *id, uint32_t *number)
-{
-    unsigned long long found_id;
-    int end = 0;
-    if (sscanf(path, "/%16llx/%8x%n", &found_id, number, &end) != 2 || end != 26)
-        return 0;
-    *id = found_id;
-    return 1;
-}
-
-int request_read(const uint8_t *path, size_t path_length, const uint8_t *body, size_t length,
-                 uint64_t *id, uint32_t *number)
-{
-    static _Thread_local uint8_t wanted[REQUEST_BYTES_MAX];
-    char text[27];
-    if (path_length > 6 && memcmp(path, "/lane/", 6) == 0)
-        return record_read(body, length, id, number);
-    if (path_length != sizeof text - 1)
-        return 0;
-    memcpy(text, path, path_length);
-    text[path_length] = 0;
-    if (!path_read(text, id, number) || is_record(*id, *number) ||
-        body_length(*id, *number) != length)
-        return 0;
-    fill(wanted, length, mix(*id, *number, 3));
-    return length == 0 || memcmp(wanted, body, length) == 0;
-}
-
-int answer_common(uint64_t id, uint32_t number)
-{
-    uint64_t found = mix(id, number, 0) % (3 * COMMON_ANSWERS);
-    return found < COMMON_ANSWERS && !is_record(id, number) ? (int)found : -1;
-}
-
-size_t answer_make(uint64_t id, uint32_t number, uint8_t *out)
-{
-    if (is_record(id, number))
-        return (size_t)snprintf((char *)out, HEAD_MAX, "%s%llx%s%08u%s", FORM_PIECES[0],
-                                (unsigned long long)id, FORM_PIECES[1], number + 1,
-                                FORM_PIECES[2]);
-    int common = answer_common(id, number);
-    if (common >= 0)
-        id = number = (uint32_t)common;
-    size_t length = answer_body_length(id, number);
-    int head = snprintf((char *)out, HEAD_MAX,
-                        "HTTP/1.1 200 OK\r\nX-Id: %016llx\r\nContent-Length: %zu\r\n\r\n",
-                        (unsigned long long)id, length);
-    assert(head > 0 && head < HEAD_MAX);
-    fill(out + head, length, mix(id, number, 4));
-    return (size_t)head + length;
-}
-
-static size_t farewell_text(uint64_t id, uint32_t number, char *out)
-{
-    return (size_t)snprintf(out, 64, "handed over %016llx/%08x\n", (unsigned long long)id, number);
-}
-
-size_t farewell_make(const uint8_t *data, size_t length, char *out)
-{
-    uint8_t wanted[HEAD_MAX];
-    char text[64];
-    uint64_t id;
-    uint32_t number;
-    if (length < 31 || memcmp(data, "POST ", 5) != 0)
-        return 0;
-    memcpy(text, data + 5, 26);
-    text[26] = 0;
-    if (!path_read(text, &id, &number))
-        return 0;
-    size_t whole = odd_request_make(id, number, wanted);
-    if (length > whole || memcmp(data, wanted, length) != 0)
-        return 0;
-    return farewell_text(id, number, out);
 }
 
 static void fail(const struct client *client, const char *what)
@@ -293,18 +101,18 @@ static void enter(struct client *client, uint16_t port, uint64_t id, uint64_t *d
     client->answer = answer;
     client->id = id;
     client->dice = dice_next(dice);
-    client->ending = endings[below(dice, sizeof endings / sizeof *endings)];
-    client->reset = below(dice, 3) == 0;
-    client->pieces = below(dice, 4) == 0;
-    client->wanted = (uint32_t)below(dice, below(dice, 4) ? 6 : 60);
-    client->depth = 1 + (uint32_t)below(dice, DEPTH_MAX);
-    client->leave_at = 1 + below(dice, below(dice, 2) ? 2000 : 200000);
+    client->ending = endings[roll(dice, sizeof endings / sizeof *endings)];
+    client->reset = roll(dice, 3) == 0;
+    client->pieces = roll(dice, 4) == 0;
+    client->wanted = (uint32_t)roll(dice, roll(dice, 4) ? 6 : 60);
+    client->depth = 1 + (uint32_t)roll(dice, DEPTH_MAX);
+    client->leave_at = 1 + roll(dice, roll(dice, 2) ? 2000 : 200000);
     client->moved_at = now();
     client->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (client->fd < 0)
         fail(client, "no socket");
-    if (below(dice, 2)) { /* the server must send in parts */
-        int size = 4096 << below(dice, 3);
+    if (roll(dice, 2)) { /* the server must send in parts */
+        int size = 4096 << roll(dice, 3);
         setsockopt(client->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
     }
     int on = 1;
@@ -344,8 +152,8 @@ static void send_some(struct client *client)
     size_t size = client->out_length - client->out_at;
     if (size == 0)
         return;
-    if (client->pieces && below(&client->dice, 4))
-        size = 1 + below(&client->dice, size < 60 ? size : 60);
+    if (client->pieces && roll(&client->dice, 4))
+        size = 1 + roll(&client->dice, size < 60 ? size : 60);
     if (client->ending == LEAVE_SENDING && size > client->leave_at - client->sent)
         size = client->leave_at - client->sent;
     ssize_t sent =
@@ -409,7 +217,7 @@ static void receive_some(struct client *client, struct crowd_counts *counts)
     static uint8_t piece[PIECE_MAX];
     size_t size = sizeof piece;
     if (client->pieces)
-        size = 1 + below(&client->dice, 700);
+        size = 1 + roll(&client->dice, 700);
     if (client->ending == LEAVE_RECEIVING && size > client->leave_at - client->received)
         size = client->leave_at - client->received;
     ssize_t got = recv(client->fd, piece, size, MSG_DONTWAIT);
@@ -452,7 +260,7 @@ static void perhaps_leave(struct client *client, struct crowd_counts *counts)
             leave(client);
         break;
     case LEAVE_IDLE: /* at any moment */
-        if (whole || below(&client->dice, 30) == 0)
+        if (whole || roll(&client->dice, 30) == 0)
             leave(client);
         break;
     case HALF_CLOSE:
@@ -489,7 +297,7 @@ struct crowd_counts crowd_run(uint16_t port, int count, double seconds, uint64_t
         int coming = now() < end;
         for (int i = 0; i < count; i++) {
             struct client *client = &clients[i];
-            if (client->fd < 0 && coming && below(&seed, 4) == 0)
+            if (client->fd < 0 && coming && roll(&seed, 4) == 0)
                 enter(client, port, (seed & ~0xffffffull) | ++counts.connections, &seed);
             open += client->fd >= 0;
             make_more(client);
@@ -506,7 +314,7 @@ struct crowd_counts crowd_run(uint16_t port, int count, double seconds, uint64_t
                 send_some(client);
             /* A slow reader lets its answers pile up. */
             if ((polls[i].revents & (POLLIN | POLLHUP | POLLERR)) &&
-                !(client->pieces && below(&client->dice, 3)))
+                !(client->pieces && roll(&client->dice, 3)))
                 receive_some(client, &counts);
             perhaps_leave(client, &counts);
             if (client->fd >= 0 && now() > end + FINISH_S) {

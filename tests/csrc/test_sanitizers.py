@@ -22,7 +22,11 @@ DRAWN_FOR_THREADS: Final = DRAWN // 8
 THREADS: Final = 3
 REACTOR: Final = (
     "tests/csrc/reactor_stress.c",
+    "tests/csrc/reactor_answers.c",
+    "tests/csrc/reactor_by_hand.c",
     "tests/csrc/stress_clients.c",
+    "tests/csrc/stress_messages.c",
+    "tests/csrc/dice.c",
     "csrc/front/reactor.c",
     "csrc/front/http_request.c",
     "csrc/front/answer_form.c",
@@ -39,7 +43,7 @@ BUILDER: Final = (
 FANOUT: Final = (
     "tests/csrc/fanout_stress.c",
     "tests/csrc/fanout_clients.c",
-    "tests/csrc/stress_clients.c",
+    "tests/csrc/dice.c",
     "csrc/front/fanout.c",
 )
 PARSER: Final = ("fuzz/fuzz_http_request.c", "fuzz/standalone.c", "csrc/front/http_request.c")

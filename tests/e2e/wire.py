@@ -16,6 +16,8 @@ from urllib.parse import quote
 from tests.e2e.server_process import PATIENCE_S, ServerProcess
 
 JSON: Final = {"Content-Type": "application/json"}
+SSE: Final = "offset=now&live=sse"
+LIVE_READERS: Final = "tailrace_live_readers"
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 
 
@@ -222,3 +224,24 @@ def gauge(client: Client, name: str) -> float:
     found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
     assert found is not None, text
     return float(found[1])
+
+
+def events_of(message: Message) -> list[dict[str, Any]]:
+    """The events of a ``data`` message."""
+    assert message.event == "data"
+    found: list[dict[str, Any]] = message.json()
+    return found
+
+
+def follow(source: EventSource, count: int) -> list[dict[str, Any]]:
+    """The next ``count`` events; control events are checked on the way."""
+    found: list[dict[str, Any]] = []
+    while len(found) < count:
+        message = source.next()
+        if message.event == "control":
+            fields = message.json()
+            if found:
+                assert fields["streamNextOffset"] > found[-1]["offset"]
+            continue
+        found += events_of(message)
+    return found

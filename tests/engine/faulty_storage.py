@@ -11,9 +11,6 @@ on its way; :meth:`DiskState.image` turns that into what a disk could hold after
   synced is still not durable;
 * ``torn`` (a seed): every 512-byte sector as of some moment between its last sync and the
   crash, file sizes likewise, and any subset of the directory changes not yet synced.
-
-A failed sync leaves its bytes readable but never durable, whatever is synced after it,
-because that is what Linux does (the pages are marked clean).
 """
 
 from __future__ import annotations
@@ -23,15 +20,35 @@ import os
 import random
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from tailrace.errors import StoreLocked
+from tests.engine.disk_bytes import (
+    DROPPED,
+    KEPT,
+    KILLED,
+    SECTOR_BYTES,
+    Change,
+    Directory,
+    EntryChange,
+    FrozenFile,
+    Inode,
+    apply,
+)
 
-SECTOR_BYTES: Final = 512
-DROPPED: Final = -1
-KEPT: Final = -2
-KILLED: Final = -3
+__all__ = [
+    "DROPPED",
+    "KEPT",
+    "KILLED",
+    "SECTOR_BYTES",
+    "Crash",
+    "DiskState",
+    "Fault",
+    "FaultyFile",
+    "FaultyStorage",
+    "Step",
+]
 
 
 class Crash(BaseException):
@@ -62,132 +79,29 @@ class Fault:
     hits: int = 0
 
 
-class _Change(NamedTuple):
-    """A write (``data``) at ``position``, or a resize to ``position`` (``data`` None)."""
-
-    position: int
-    data: bytes | None
-    doomed: bool = False  # its sync failed: no later sync makes it durable
-
-
-class _EntryChange(NamedTuple):
-    """A directory change: ``removed`` name goes (if any), ``added`` name points to a file."""
-
-    removed: str | None
-    added: str | None
-    inode: _Inode | None
-
-
-class _Inode:
-    """A file's bytes: as read now, as durable, and the changes between the two."""
-
-    __slots__ = ("content", "durable", "mappings", "pending")
-
-    def __init__(self, content: bytes = b"") -> None:
-        self.content = bytearray(content)
-        self.durable = content
-        self.pending: list[_Change] = []
-        self.mappings = 0
-
-
-@dataclass(slots=True)
-class _Directory:
-    entries: dict[str, _Inode] = field(default_factory=dict)
-    durable: dict[str, _Inode] = field(default_factory=dict)
-    pending: list[_EntryChange] = field(default_factory=list)
-
-
-def _resize(content: bytearray, length: int) -> None:
-    if length < len(content):
-        del content[length:]
-    else:
-        content.extend(bytes(length - len(content)))
-
-
-def _apply(content: bytearray, change: _Change) -> None:
-    if change.data is None:
-        _resize(content, change.position)
-        return
-    end = change.position + len(change.data)
-    if end > len(content):
-        _resize(content, end)
-    content[change.position : end] = change.data
-
-
-def _tear(durable: bytes, pending: tuple[_Change, ...], dice: random.Random) -> bytes:
-    """``durable`` with each sector, and the size, as of some moment during ``pending``."""
-    if not pending:
-        return durable
-    latest = len(pending)
-    chance = dice.choice((0.1, 0.5, 0.9))  # of a sector being up to date
-
-    def moment() -> int:
-        return latest if dice.random() < chance else dice.randint(0, latest)
-
-    content = bytearray(durable)
-    versions: dict[int, int] = {}
-    size_version = moment()
-    size = len(durable)
-    for number, change in enumerate(pending, 1):
-        if change.data is None:
-            if number <= size_version:
-                size = change.position
-                if size < len(content):
-                    content[size:] = bytes(len(content) - size)
-            continue
-        start, end = change.position, change.position + len(change.data)
-        if number <= size_version:
-            size = max(size, end)
-        if end > len(content):
-            _resize(content, end)
-        for sector in range(start // SECTOR_BYTES, (end - 1) // SECTOR_BYTES + 1 if end else 0):
-            if versions.setdefault(sector, moment()) < number:
-                continue
-            low = max(start, sector * SECTOR_BYTES)
-            high = min(end, (sector + 1) * SECTOR_BYTES)
-            content[low:high] = change.data[low - start : high - start]
-    _resize(content, size)
-    return bytes(content)
-
-
-class _FrozenFile(NamedTuple):
-    durable: bytes
-    pending: tuple[_Change, ...]
-
-    def bytes_after(self, mode: int) -> bytes:
-        if mode == DROPPED:
-            return self.durable
-        if mode == KEPT:
-            content = bytearray(self.durable)
-            for change in self.pending:
-                _apply(content, change)
-            return bytes(content)
-        return _tear(self.durable, self.pending, random.Random(mode))
-
-
 class DiskState(NamedTuple):
     """What is durable, and what was on its way, at one moment. Immutable."""
 
     step: Step
-    files: dict[int, _FrozenFile]
+    files: dict[int, FrozenFile]
     directories: dict[str, tuple[dict[str, int], tuple[tuple[str | None, str | None, int], ...]]]
 
     def image(self, mode: int) -> FaultyStorage:
         """A new storage holding what the disk may hold: DROPPED, KEPT, KILLED, or a seed >= 0."""
         dice = random.Random(f"directories {mode}")
         shuffle = dice.choice(("subset", "prefix", "all"))
-        inodes: dict[int, _Inode] = {}
+        inodes: dict[int, Inode] = {}
 
-        def inode(number: int) -> _Inode:
+        def inode(number: int) -> Inode:
             if number not in inodes:
                 frozen = self.files[number]
                 if mode == KILLED:
-                    inodes[number] = _Inode(frozen.bytes_after(KEPT))
+                    inodes[number] = Inode(frozen.bytes_after(KEPT))
                     inodes[number].durable = frozen.durable
                     inodes[number].pending = list(frozen.pending)
                 else:
                     seed = mode if mode < 0 else mode * 1_000_003 + number
-                    inodes[number] = _Inode(frozen.bytes_after(seed))
+                    inodes[number] = Inode(frozen.bytes_after(seed))
             return inodes[number]
 
         storage = FaultyStorage()
@@ -204,11 +118,11 @@ class DiskState(NamedTuple):
                 if added is not None:
                     entries[added] = number
             files = {entry: inode(number) for entry, number in entries.items()}
-            held = storage.directories[name] = _Directory(files, dict(files))
+            held = storage.directories[name] = Directory(files, dict(files))
             if mode == KILLED:
                 held.durable = {entry: inode(number) for entry, number in durable.items()}
                 held.pending = [
-                    _EntryChange(removed, added, None if number < 0 else inode(number))
+                    EntryChange(removed, added, None if number < 0 else inode(number))
                     for removed, added, number in pending
                 ]
         return storage
@@ -217,7 +131,7 @@ class DiskState(NamedTuple):
 class FaultyMapping:
     """A live view of a file's bytes. The file may not change its size while it lives."""
 
-    def __init__(self, inode: _Inode) -> None:
+    def __init__(self, inode: Inode) -> None:
         self._inode = inode
         self._open = True
         self.view = memoryview(inode.content).toreadonly()
@@ -239,13 +153,13 @@ class FaultyMapping:
 class FaultyFile:
     """An open file of a :class:`FaultyStorage`."""
 
-    def __init__(self, storage: FaultyStorage, inode: _Inode, name: str, writable: bool) -> None:
+    def __init__(self, storage: FaultyStorage, inode: Inode, name: str, writable: bool) -> None:
         self._storage = storage
-        self._inode: _Inode | None = inode
+        self._inode: Inode | None = inode
         self._name = name
         self._writable = writable
 
-    def _need(self, *, writable: bool = False) -> _Inode:
+    def _need(self, *, writable: bool = False) -> Inode:
         if self._storage.crashed:
             raise Crash
         if self._inode is None or (writable and not self._writable):
@@ -262,21 +176,21 @@ class FaultyFile:
     def pwrite(self, data: bytes | bytearray | memoryview, position: int) -> None:
         self._need(writable=True)
         self._storage.begin("write", self._name)
-        self._change(_Change(position, bytes(data)))
+        self._change(Change(position, bytes(data)))
 
     def truncate(self, length: int) -> None:
         self._need(writable=True)
         self._storage.begin("truncate", self._name)
-        self._change(_Change(length, None))
+        self._change(Change(length, None))
 
     def allocate(self, length: int) -> None:
         self._storage.begin("truncate", self._name)
-        self._change(_Change(length, None))
+        self._change(Change(length, None))
 
     def zero(self, start: int, stop: int) -> None:
         self.pwrite(bytes(stop - start), start)
 
-    def _change(self, change: _Change) -> None:
+    def _change(self, change: Change) -> None:
         inode = self._need(writable=True)
         with self._storage.mutex:
             end = change.position if change.data is None else change.position + len(change.data)
@@ -284,7 +198,7 @@ class FaultyFile:
             if resizes:
                 assert inode.mappings == 0, f"{self._name} changes its size while it is mapped"
                 inode.content = bytearray(inode.content)  # slices of closed mappings may live on
-            _apply(inode.content, change)
+            apply(inode.content, change)
             inode.pending.append(change)
 
     def sync(self) -> None:
@@ -300,7 +214,7 @@ class FaultyFile:
                 content = bytearray(inode.durable)
                 for change in inode.pending:
                     if not change.doomed:
-                        _apply(content, change)
+                        apply(content, change)
                 inode.durable = bytes(content)
                 inode.pending = [change for change in inode.pending if change.doomed]
             else:
@@ -326,7 +240,7 @@ class FaultyStorage:
     """
 
     def __init__(self) -> None:
-        self.directories: dict[str, _Directory] = {"": _Directory()}
+        self.directories: dict[str, Directory] = {"": Directory()}
         self.mutex = threading.RLock()
         self.steps = 0
         self.on_step: Callable[[Step], None] | None = None
@@ -363,13 +277,13 @@ class FaultyStorage:
     def freeze(self) -> DiskState:
         """The disk at this moment. Cheap: bytes are shared, not copied."""
         with self.mutex:
-            files: dict[int, _FrozenFile] = {}
+            files: dict[int, FrozenFile] = {}
             numbers: dict[int, int] = {}
 
-            def number(inode: _Inode) -> int:
+            def number(inode: Inode) -> int:
                 if id(inode) not in numbers:
                     numbers[id(inode)] = len(files)
-                    files[len(files)] = _FrozenFile(inode.durable, tuple(inode.pending))
+                    files[len(files)] = FrozenFile(inode.durable, tuple(inode.pending))
                 return numbers[id(inode)]
 
             directories = {
@@ -416,7 +330,7 @@ class FaultyStorage:
 
     # ---- tailrace.storage.Storage
 
-    def _find(self, name: str) -> tuple[_Directory, str]:
+    def _find(self, name: str) -> tuple[Directory, str]:
         parent, _, entry = name.rpartition("/")
         if parent not in self.directories:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
@@ -438,7 +352,7 @@ class FaultyStorage:
             return
         assert name.rpartition("/")[0] in self.directories, f"the parent of {name!r} is missing"
         self.begin("make_directory", name)
-        self.directories[name] = _Directory()
+        self.directories[name] = Directory()
 
     def list_directory(self, name: str) -> list[str]:
         if self.crashed:
@@ -461,10 +375,10 @@ class FaultyStorage:
             if entry in directory.entries:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
             self.begin("create", name)
-            inode = _Inode()
+            inode = Inode()
             with self.mutex:
                 directory.entries[entry] = inode
-                directory.pending.append(_EntryChange(None, entry, inode))
+                directory.pending.append(EntryChange(None, entry, inode))
         elif entry not in directory.entries:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
         return FaultyFile(self, directory.entries[entry], name, writable)
@@ -479,7 +393,7 @@ class FaultyStorage:
         with self.mutex:
             inode = directory.entries.pop(old_entry)
             directory.entries[new_entry] = inode
-            directory.pending.append(_EntryChange(old_entry, new_entry, inode))
+            directory.pending.append(EntryChange(old_entry, new_entry, inode))
 
     def unlink(self, name: str) -> None:
         if self.crashed:
@@ -493,7 +407,7 @@ class FaultyStorage:
         self.begin("unlink", name)
         with self.mutex:
             del directory.entries[entry]
-            directory.pending.append(_EntryChange(entry, None, None))
+            directory.pending.append(EntryChange(entry, None, None))
 
     def free_bytes(self) -> int:
         return self.free

@@ -42,8 +42,8 @@ from tailrace.outcome import (
     SnapshotStored,
     Updated,
 )
-from tests.engine.model_stream import DEFAULT_TYPE, ModelStream, plain_type
-from tests.engine.snapshot_lab import told
+from tests.engine.model_append import may_append
+from tests.engine.model_stream import DEFAULT_TYPE, ModelStream, no, plain_type
 
 UNKNOWN_ID = 0
 
@@ -110,14 +110,14 @@ class Model:
         match operation:
             case CreateBucket(bucket):
                 if bucket in self.buckets:
-                    return self._no(Reason.BUCKET_EXISTS)
+                    return no(Reason.BUCKET_EXISTS)
                 self.buckets[bucket] = now_ms
                 return BucketDone(bucket)
             case DeleteBucket(bucket):
                 if bucket not in self.buckets:
-                    return self._no(Reason.BUCKET_NOT_FOUND)
+                    return no(Reason.BUCKET_NOT_FOUND)
                 if any(key.bucket == bucket for key in self.streams):
-                    return self._no(Reason.BUCKET_NOT_EMPTY)
+                    return no(Reason.BUCKET_NOT_EMPTY)
                 del self.buckets[bucket]
                 return BucketDone(bucket)
             case Create():
@@ -127,7 +127,7 @@ class Model:
             case Expire(key):
                 expired = self.streams.get(key)
                 if expired is None or not expired.is_expired(now_ms):
-                    return self._no(Reason.STREAM_NOT_FOUND)
+                    return no(Reason.STREAM_NOT_FOUND)
                 soft = expired.forks > 0
                 self._retire(expired)
                 return Deleted(UNKNOWN_ID, soft)
@@ -145,11 +145,11 @@ class Model:
                 return Updated(UNKNOWN_ID, found.tail)
             case Trim(_, ordinal):
                 if ordinal > found.tail:
-                    return self._no(Reason.TRIM_BEYOND_TAIL, found)
+                    return no(Reason.TRIM_BEYOND_TAIL, found)
                 if ordinal < found.start:
-                    return self._no(Reason.TRIM_BACKWARDS, found)
+                    return no(Reason.TRIM_BACKWARDS, found)
                 if found.snapshot is not None and ordinal > found.snapshot.ordinal:
-                    return self._no(Reason.TRIM_BEYOND_SNAPSHOT, found)
+                    return no(Reason.TRIM_BEYOND_SNAPSHOT, found)
                 found.start = ordinal
                 return Updated(UNKNOWN_ID, found.tail)
             case PutSnapshot(_, snapshot, match):
@@ -162,7 +162,7 @@ class Model:
         if stream.snapshot == snapshot:
             return SnapshotStored(UNKNOWN_ID, stream.tail, snapshot, existed=True)
         if (reason := stream.refuses(snapshot, match)) is not None:
-            return self._no(reason, stream)
+            return no(reason, stream)
         stream.snapshot = snapshot
         stream.renewed_ms = now_ms
         return SnapshotStored(UNKNOWN_ID, stream.tail, snapshot, existed=False)
@@ -177,36 +177,23 @@ class Model:
     def _live(self, key: StreamKey, now_ms: int) -> ModelStream | Rejection:
         stream = self.present(key, now_ms)
         if stream is None:
-            return self._no(Reason.STREAM_NOT_FOUND)
+            return no(Reason.STREAM_NOT_FOUND)
         if stream.soft_deleted:
-            return self._no(Reason.STREAM_GONE)
+            return no(Reason.STREAM_GONE)
         return stream
-
-    def _no(
-        self,
-        reason: Reason,
-        stream: ModelStream | None = None,
-        *,
-        epoch: int | None = None,
-        expected: int | None = None,
-        received: int | None = None,
-    ) -> Rejection:
-        tail = None if stream is None else stream.tail
-        closed = stream is not None and stream.closed
-        return Rejection(reason, "", tail, closed, epoch, expected, received)
 
     # ---- create (5.1) and fork (4.2)
 
     def _create(self, operation: Create, now_ms: int) -> Outcome:
         key, options, point = operation.key, operation.options, operation.fork
         if key.bucket not in self.buckets:
-            return self._no(Reason.BUCKET_NOT_FOUND)
+            return no(Reason.BUCKET_NOT_FOUND)
         existing = self.present(key, now_ms)
         if existing is not None:
             if existing.soft_deleted:
-                return self._no(Reason.STREAM_GONE)
+                return no(Reason.STREAM_GONE)
             if not self._same_configuration(existing, operation):
-                return self._no(Reason.CONFIG_MISMATCH, existing)
+                return no(Reason.CONFIG_MISMATCH, existing)
             return Created(
                 UNKNOWN_ID, existing.tail, existing.closed, existing.content_type, existed=True
             )
@@ -274,30 +261,30 @@ class Model:
     ) -> ModelStream | Rejection:
         source = self.present(point.source, now_ms)
         if source is None:
-            return self._no(Reason.FORK_SOURCE_NOT_FOUND)
+            return no(Reason.FORK_SOURCE_NOT_FOUND)
         if source.soft_deleted:
-            return self._no(Reason.FORK_SOURCE_GONE)
+            return no(Reason.FORK_SOURCE_GONE)
         if options.content_type is not None and plain_type(options.content_type) != plain_type(
             source.content_type
         ):
-            return self._no(Reason.CONTENT_TYPE_MISMATCH)
+            return no(Reason.CONTENT_TYPE_MISMATCH)
         if source.depth() + 1 >= limits.FORK_DEPTH_MAX:
-            return self._no(Reason.FORK_TOO_DEEP)
+            return no(Reason.FORK_TOO_DEEP)
         ordinal = source.tail if point.ordinal is None else point.ordinal
         if ordinal > source.tail:
-            return self._no(Reason.FORK_BEYOND_TAIL)
+            return no(Reason.FORK_BEYOND_TAIL)
         if ordinal < source.start:
-            return self._no(Reason.TRIMMED)
+            return no(Reason.TRIMMED)
         inherited = source.records[:ordinal]
         if point.sub_offset:
             rest = source.records[ordinal:]
             if source.is_json:
                 if point.sub_offset > len(rest):
-                    return self._no(Reason.FORK_SUB_OFFSET)
+                    return no(Reason.FORK_SUB_OFFSET)
                 inherited = source.records[: ordinal + point.sub_offset]
             else:
                 if not rest or point.sub_offset > len(rest[0]):
-                    return self._no(Reason.FORK_SUB_OFFSET)
+                    return no(Reason.FORK_SUB_OFFSET)
                 inherited = [*inherited, rest[0][: point.sub_offset]]
         ttl_ms, expires_at_ms = options.ttl_ms, options.expires_at_ms
         if ttl_ms is None and expires_at_ms is None:
@@ -334,14 +321,14 @@ class Model:
             if not missing or operation.create is None:
                 return found
             if operation.key.bucket not in self.buckets:
-                return self._no(Reason.BUCKET_NOT_FOUND)
+                return no(Reason.BUCKET_NOT_FOUND)
             options = operation.create
             content_type = options.content_type or DEFAULT_TYPE
             found = self._new(operation.key, options, content_type, now_ms)
             created = True
         stream = found
         count_known = callable(operation.records) or len(operation.records) > 0
-        verdict = self._may_append(stream, operation, has_records=count_known, created=created)
+        verdict = may_append(stream, operation, has_records=count_known, created=created)
         if isinstance(verdict, Rejection):
             return verdict
         producer = operation.producer
@@ -387,64 +374,6 @@ class Model:
             last_seq if producer is not None else None,
         )
 
-    def _may_append(
-        self, stream: ModelStream, operation: Append, *, has_records: bool, created: bool
-    ) -> Rejection | str:
-        """``"accept"``, ``"duplicate"`` or why not, in the order of 5.2's error precedence."""
-        producer = operation.producer
-        if stream.closed:
-            if producer is not None and producer == stream.closed_by:
-                return "duplicate"
-            if producer is None and operation.close and not has_records:
-                return "duplicate"  # closing what is closed
-            return self._no(Reason.STREAM_CLOSED, stream)
-        empty = not has_records and not operation.close
-        if empty and not created:
-            return self._no(Reason.EMPTY_APPEND, stream)
-        wanted = operation.content_type
-        if (
-            has_records
-            and wanted is not None
-            and plain_type(wanted) != plain_type(stream.content_type)
-        ):
-            return self._no(Reason.CONTENT_TYPE_MISMATCH, stream)
-        if producer is not None:
-            verdict = self._producer(stream, producer)
-            if verdict != "accept":
-                return verdict
-        seq, last = operation.stream_seq, stream.stream_seq
-        if seq is not None and last is not None and seq.encode("utf-8") <= last:
-            return self._no(Reason.STREAM_SEQ_REGRESSED, stream)
-        expected, incarnation = operation.expected_ordinal, operation.expected_stream_id
-        if incarnation is not None and incarnation != stream.stream_id:
-            return self._no(Reason.PRECONDITION_FAILED, stream)
-        if expected is not None and expected != stream.tail:
-            reason = Reason.EXPECTED_ORDINAL_MISMATCH
-            return self._no(reason if incarnation is None else Reason.PRECONDITION_FAILED, stream)
-        if empty:
-            return self._no(Reason.EMPTY_APPEND)
-        return "accept"
-
-    def _producer(self, stream: ModelStream, producer: Producer) -> Rejection | str:
-        """Section 5.2.1, validation logic."""
-        state = stream.producers.get(producer.id)
-        if state is None:
-            if producer.seq != 0:
-                return self._no(Reason.PRODUCER_GAP, stream, expected=0, received=producer.seq)
-            return "accept"
-        epoch, last = state
-        if producer.epoch < epoch:
-            return self._no(Reason.PRODUCER_FENCED, stream, epoch=epoch)
-        if producer.epoch > epoch:
-            if producer.seq != 0:
-                return self._no(Reason.PRODUCER_EPOCH_START, stream)
-            return "accept"
-        if producer.seq <= last:
-            return "duplicate"
-        if producer.seq > last + 1:
-            return self._no(Reason.PRODUCER_GAP, stream, expected=last + 1, received=producer.seq)
-        return "accept"
-
     # ---- everything a reader can see
 
     def observe(self, now_ms: int, keys: list[StreamKey]) -> dict[str, Any]:
@@ -469,23 +398,6 @@ class Model:
     def _seen(self, stream: ModelStream, now_ms: int) -> Any:
         if stream.soft_deleted:
             return "gone"
-        seen = {
-            "content_type": stream.content_type,
-            "tail": stream.tail,
-            "start": stream.start,
-            "closed": stream.closed,
-            "ttl_ms": stream.ttl_ms,
-            "expires_at_ms": stream.expires_at_ms,
-            "created_at_ms": stream.created_at_ms,
-            "last_write_ms": stream.last_write_ms,
-            "metadata": stream.metadata,
-            "searchable": stream.searchable,
-            "forked_from": stream.source.key if stream.source is not None else None,
-            "fork_ordinal": stream.fork_ordinal,
-            "expires_effective_ms": stream.expires_ms(),
-            "records": stream.records[stream.start :],
-        }
-        if stream.snapshot is not None:
-            seen["snapshot"] = told(stream.snapshot)
+        seen = stream.seen()
         self.touch(stream, now_ms)
         return seen

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from tailrace.operation import (
     ForkPoint,
@@ -11,7 +12,8 @@ from tailrace.operation import (
     StreamKey,
     StreamOptions,
 )
-from tailrace.outcome import Reason
+from tailrace.outcome import Reason, Rejection
+from tests.engine.snapshot_lab import told
 
 DEFAULT_TYPE = "application/octet-stream"
 
@@ -81,3 +83,39 @@ class ModelStream:
         if visible is None or at > visible.ordinal:
             return None
         return Reason.SNAPSHOT_STALE if at < visible.ordinal else Reason.SNAPSHOT_CONFLICT
+
+    def seen(self) -> dict[str, Any]:
+        """What a reader can tell of it."""
+        seen: dict[str, Any] = {
+            "content_type": self.content_type,
+            "tail": self.tail,
+            "start": self.start,
+            "closed": self.closed,
+            "ttl_ms": self.ttl_ms,
+            "expires_at_ms": self.expires_at_ms,
+            "created_at_ms": self.created_at_ms,
+            "last_write_ms": self.last_write_ms,
+            "metadata": self.metadata,
+            "searchable": self.searchable,
+            "forked_from": self.source.key if self.source is not None else None,
+            "fork_ordinal": self.fork_ordinal,
+            "expires_effective_ms": self.expires_ms(),
+            "records": self.records[self.start :],
+        }
+        if self.snapshot is not None:
+            seen["snapshot"] = told(self.snapshot)
+        return seen
+
+
+def no(
+    reason: Reason,
+    stream: ModelStream | None = None,
+    *,
+    epoch: int | None = None,
+    expected: int | None = None,
+    received: int | None = None,
+) -> Rejection:
+    """A rejection, as far as the model knows: without its message."""
+    tail = None if stream is None else stream.tail
+    closed = stream is not None and stream.closed
+    return Rejection(reason, "", tail, closed, epoch, expected, received)

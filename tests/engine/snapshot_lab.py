@@ -7,14 +7,20 @@ are kept here, by their digest.
 from __future__ import annotations
 
 import hashlib
+import os
+from pathlib import Path
 from typing import Final
 
 import tailrace
+from tailrace import limits
 from tailrace.errors import Rejected
 from tailrace.operation import Operation, PutSnapshot, Snapshot, StreamKey
 from tailrace.outcome import Outcome
+from tests.engine.thread_lab import KEY
 
 DIRECTORY: Final = "snapshots"
+LARGE: Final = bytes(range(256)) * 4 * limits.KIB  # 1 MiB
+OTHER: Final = StreamKey("bucket", "other")
 CONTENTS: Final[dict[bytes, bytes]] = {}
 _PIECE_BYTES: Final = 700
 _ANY_FILE: Final = 0
@@ -64,3 +70,17 @@ def content_of(store: tailrace.Store, key: StreamKey) -> bytes:
         while piece := reader.read(_PIECE_BYTES // 2):
             pieces.append(piece)
     return b"".join(pieces)
+
+
+def put(
+    store: tailrace.Store, ordinal: int, content: bytes, **more: str
+) -> tailrace.SnapshotStored:
+    """Store a snapshot of the stream that most tests have."""
+    with store.begin_snapshot(KEY, ordinal, **more) as writer:  # type: ignore[arg-type]
+        writer.write(content)
+        return writer.commit()
+
+
+def files(directory: Path) -> list[str]:
+    """The names of all snapshots' files of a store."""
+    return sorted(os.listdir(directory / DIRECTORY))

@@ -32,7 +32,6 @@ from tailrace.segment import check_header, encode_header
 from tailrace.stream import StreamConfig, StreamState
 
 U64 = st.integers(0, 2**64 - 1)
-U63 = st.integers(0, 2**63 - 1)
 
 
 def cut_and_lengthened(data: bytes) -> list[bytes]:

@@ -174,7 +174,7 @@ def shown(store: tailrace.Store) -> dict[str, Any]:
     live = [
         key
         for key in durable.names
-        if isinstance(live_stream(durable, key, store._now_ms()), StreamState)
+        if isinstance(live_stream(durable, key, store._core.now_ms()), StreamState)
     ]
     return {
         "states": durable.streams,

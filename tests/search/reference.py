@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -37,6 +38,17 @@ def entry_of(document: Document) -> Entry:
     values, kind = values_and_type(document.body)
     terms = Counter(term for value in values for term in analyze(value))
     return Entry(document.created_at_ms, terms, kind)
+
+
+def idf(documents: int, frequency: int) -> float:
+    """How much a term says that ``frequency`` of ``documents`` hold."""
+    return math.log(1 + (documents - frequency + 0.5) / (frequency + 0.5))
+
+
+def term_score(idf_value: float, frequency: int, length: int, average_length: float) -> float:
+    """What a term that stands ``frequency`` times in a document of ``length`` terms adds."""
+    norm = bm25.K1 * (1 - bm25.B) + bm25.K1 * bm25.B / average_length * length
+    return idf_value * (frequency / (frequency + norm))
 
 
 class ReferenceIndex:
@@ -80,7 +92,7 @@ class ReferenceIndex:
         weights = {}
         for term, count in terms.items():
             frequency = sum(term in entry.terms for entry in inside.values())
-            weights[term] = bm25.idf(len(inside), frequency) * count
+            weights[term] = idf(len(inside), frequency) * count
         found = []
         for (stream_id, ordinal), entry in inside.items():
             if types and entry.type not in types:
@@ -94,7 +106,7 @@ class ReferenceIndex:
                 continue
             score = 0.0
             for term in present:
-                score += bm25.term_score(weights[term], entry.terms[term], entry.length, average)
+                score += term_score(weights[term], entry.terms[term], entry.length, average)
             found.append((score, entry.created_at_ms, ordinal, stream_id))
         found.sort(reverse=True)
         hits = [ScoredDocument(stream, ordinal, score) for score, _, ordinal, stream in found]

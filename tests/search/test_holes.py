@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 import tailrace
-from tailrace import Corrupted, DamagedRange, Rejected, SearchResult, StreamKey, StreamOptions
+from tailrace import Corrupted, DamagedRange, Rejected, StreamKey, StreamOptions
 from tailrace.limits import SEGMENT_HEADER_BYTES
 from tailrace.native import BatchRef, View, crc32c
 from tailrace.search.part_list import (
@@ -88,10 +88,6 @@ def pick(storage: FaultyStorage, key: StreamKey, segment: int = 1) -> BatchRef:
 
 def hit(storage: FaultyStorage, ref: BatchRef, segment: int = 1) -> None:
     storage.damage(SEGMENT.format(segment), ref.offset + ref.length // 2, 0x10)
-
-
-def ordinals(found: SearchResult, key: StreamKey) -> set[int]:
-    return {hit.ordinal for hit in found.hits if hit.key == key}
 
 
 def expect(store: tailrace.Store, wanted: dict[StreamKey, int], lost: set[tuple[str, int]]) -> None:

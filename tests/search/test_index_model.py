@@ -19,7 +19,6 @@ WORDS = ["alpha", "beta", "gamma", "write_file", "fib.txt", "日本", "naïve", 
 STREAMS = st.integers(1, 6)
 TEXTS = st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join)
 TYPES = st.sampled_from(["user", "agent", None])
-ORDINALS = st.integers(0, 40)
 SCOPES = st.none() | st.lists(
     st.builds(
         lambda s, a, n: ScopeItem(s, a, a + n), STREAMS, st.integers(0, 10), st.integers(0, 40)

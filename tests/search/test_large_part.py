@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tailrace.search import bm25
 from tailrace.search.document import Document
 from tailrace.search.index import ScopeItem, SearchIndex
 from tailrace.storage import OsStorage
+from tests.search.reference import idf, term_score
 
 SIZE = 140_000
 # Every document holds "every" (runs), every second one "second" (bitmaps), every thirtieth
@@ -79,14 +79,14 @@ def test_scores(
         weights = {}
         for word in dict.fromkeys(query.split()):
             frequency = sum(word in terms for terms in documents.values())
-            weights[word] = bm25.idf(len(inside), frequency) * query.split().count(word)
+            weights[word] = idf(len(inside), frequency) * query.split().count(word)
         expected = []
         for i, terms in documents.items():
             present = [word for word in weights if word in terms]
             if present and (not types or f"t{i % 3}" in types):
                 score = 0.0
                 for word in present:
-                    score += bm25.term_score(weights[word], terms[word], lengths[i], average)
+                    score += term_score(weights[word], terms[word], lengths[i], average)
                 expected.append((score, i))
         expected.sort(reverse=True)
         found = index.search(query, scope=scope, types=types, limit=50, count_streams=True)

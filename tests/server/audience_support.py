@@ -155,3 +155,8 @@ async def live_server(
             with trio.fail_after(patience_s):
                 yield Server(client, listener.getsockname()[1], nursery)
             nursery.cancel_scope.cancel()
+
+
+async def batches(tail: Tail, count: int) -> None:
+    """Until so many batches have come."""
+    await tail.until(lambda tail: tail.raw.count(b"event: control") == count)

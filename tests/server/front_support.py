@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import parse_qs
 
+import pytest
 import trio
 
 from tailrace.operation import Operation, StreamKey
@@ -31,6 +32,27 @@ WAITING = frozenset("none same break inject large wait live flood known".split()
 """Paths that the double cannot answer in a front's turn."""
 PATIENCE_S = 10.0
 """Far longer than anything here takes; reaching it is a failure."""
+both = pytest.mark.parametrize("kind", FRONTS)
+GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n"
+QUICK = FrontLimits(
+    head_bytes_max=2048,
+    body_bytes_max=1000,
+    head_timeout_s=0.3,
+    body_timeout_s=0.3,
+    idle_timeout_s=0.5,
+    send_timeout_s=0.5,
+    linger_s=0.5,
+)
+
+
+def post(path: bytes, body: bytes, *fields: bytes) -> bytes:
+    lines = b"".join(field + b"\r\n" for field in fields)
+    return b"POST /%b HTTP/1.1\r\nHost: a\r\n%bContent-Length: %d\r\n\r\n%b" % (
+        path,
+        lines,
+        len(body),
+        body,
+    )
 
 
 class Bodies:

@@ -15,26 +15,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from tailrace.operation import StreamKey
 from tailrace_server import broadcast, fanout
-from tailrace_server.config import ServiceConfig
 from tailrace_server.front import FrontLimits
-from tailrace_server.keys import Key
-from tests.server.audience_support import PATIENT, Follower, Server, live_server
+from tests.server.audience_support import Follower, batches, live_server
 from tests.server.front_support import eventually
 from tests.server.service_support import Tail
-from tests.server.streams.stream_support import CLOSE, JSON, TEXT, at, post, put
-
-KEY_A = {"x-api-key": "a"}
-
-
-@pytest.fixture(params=["here", "in a thread"])
-def calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls that are made in the Trio thread, and calls that are not."""
-    many = 0 if request.param == "in a thread" else 1_000_000
-    monkeypatch.setattr(broadcast, "_CALL_MEMBERS_MAX", many)
-    monkeypatch.setattr(broadcast, "_CALL_BYTES_MAX", 10 * many)
-
+from tests.server.streams.stream_support import CLOSE, TEXT, at, post, put
 
 # ---- the call ------------------------------------------------------------------------------
 
@@ -60,7 +46,7 @@ def test_one_call_sends_to_all_and_tells_who_took_less() -> None:
 # ---- sameness ------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("calls")
+@pytest.mark.usefixtures("fanout_calls")
 async def test_members_get_what_a_lone_reader_gets(tmp_path: Path) -> None:
     """Byte for byte: groups of one append each, so that batches are the same too."""
     async with live_server(tmp_path) as server:
@@ -89,11 +75,6 @@ async def test_members_get_what_a_lone_reader_gets(tmp_path: Path) -> None:
         await eventually(lambda: not server.client.service.context.bridge.subscribers)
 
 
-async def batches(tail: Tail, count: int) -> None:
-    """Until so many batches have come."""
-    await tail.until(lambda tail: tail.raw.count(b"event: control") == count)
-
-
 def without_cursor(tail: Tail) -> list[str]:
     """The frames; the time at which a batch was sent may show in its cursor alone."""
     found = []
@@ -103,7 +84,7 @@ def without_cursor(tail: Tail) -> list[str]:
     return found
 
 
-@pytest.mark.usefixtures("calls")
+@pytest.mark.usefixtures("fanout_calls")
 async def test_every_form_has_its_own_audience(tmp_path: Path) -> None:
     async with live_server(tmp_path) as server:
         events = "/v1/sessions/s/events"
@@ -146,7 +127,7 @@ def seen_types(follower: Follower) -> str:
 # ---- who is slow, who leaves, who comes ----------------------------------------------------
 
 
-@pytest.mark.usefixtures("calls")
+@pytest.mark.usefixtures("fanout_calls")
 @pytest.mark.parametrize("seed", range(4))
 async def test_nothing_is_lost_or_repeated_whatever_readers_do(tmp_path: Path, seed: int) -> None:
     """Slow readers, tiny buffers, disconnects at any time, newcomers; then the stream closes."""
@@ -332,110 +313,7 @@ async def test_without_another_thread_a_call_is_made_here(
         monkeypatch.undo()
 
 
-# ---- what ends it --------------------------------------------------------------------------
-
-
-@pytest.mark.usefixtures("calls")
-async def test_a_revoked_key_gets_nothing_more(tmp_path: Path) -> None:
-    async with live_server(tmp_path, keys=["a", "b"]) as server:
-        await server.client("PUT", at("s"), b"", JSON | KEY_A)
-        gone = [await server.follow("s", headers="x-api-key: a\r\n") for _ in range(5)]
-        stay = [await server.follow("s", headers="x-api-key: b\r\n") for _ in range(5)]
-        await server.together(10)
-        server.client.service.context.keys.replace([Key("b")])
-        key = {"x-api-key": "b"}
-        await server.client("POST", at("s"), b"[1]", JSON | key)
-        for follower in gone:
-            await follower.tail.end()
-            assert follower.whole and follower.records() == []
-        await eventually(lambda: all(f.records() == [1] for f in stay))
-        await server.together(5)
-
-
-@pytest.mark.usefixtures("calls")
-async def test_a_delete_ends_an_audience_and_its_successor_is_another(tmp_path: Path) -> None:
-    async with live_server(tmp_path) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(5)]
-        await server.together(5)
-        await server.client("DELETE", at("a"))
-        await put(server.client, "a", b'["not yours"]', JSON)
-        for follower in followers:
-            await follower.tail.end()
-            assert follower.whole and follower.records() == []
-
-
-@pytest.mark.usefixtures("calls")
-async def test_a_trim_at_the_tail_changes_nothing_for_members(tmp_path: Path) -> None:
-    async with live_server(tmp_path) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(5)]
-        await server.together(5)
-        for number in range(6):
-            await server.append("a", number)
-            for follower in followers:
-                await batches(follower.tail, number + 2)
-            server.client.store.trim(StreamKey("flat", "a"), number + 1)
-        assert all(f.records() == list(range(6)) for f in followers)
-
-
-@pytest.mark.usefixtures("calls")
-async def test_a_drain_ends_all_with_a_last_word(tmp_path: Path) -> None:
-    async with live_server(tmp_path) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(5)]
-        await server.together(5)
-        await server.append("a", 1)
-        for follower in followers:
-            await batches(follower.tail, 2)
-        await server.client.service.drain()
-        for follower in followers:
-            await follower.tail.end()
-            assert follower.whole and follower.tail.frames()[-1].startswith("retry: ")
-            assert follower.records() == [1]
-
-
-@pytest.mark.usefixtures("calls")
-async def test_a_member_leaves_when_its_time_is_over(tmp_path: Path) -> None:
-    config = ServiceConfig(sse_heartbeat_s=600, sse_lifetime_s=0.5)
-    async with live_server(tmp_path, config=config) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(5)]
-        number = 0
-        while server.readers:
-            await server.append("a", number)
-            number += 1
-        for follower in followers:
-            await follower.tail.end()
-            assert follower.whole and follower.tail.frames()[-1].startswith("retry: ")
-            records = follower.records()
-            assert records == list(range(records[0], records[-1] + 1))
-
-
-@pytest.mark.usefixtures("calls")
-async def test_heartbeats_come_to_members_too(tmp_path: Path) -> None:
-    config = ServiceConfig(sse_heartbeat_s=0.1, sse_lifetime_s=600)
-    async with live_server(tmp_path, config=config) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(5)]
-        for follower in followers:
-            await follower.tail.until(lambda t: t.raw.count(b": heartbeat\n\n") >= 3)
-        await server.append("a", 1)
-        await eventually(lambda: all(f.records() == [1] for f in followers))
-        await server.together(5)
-
-
-async def test_members_keep_a_ttl_alive(tmp_path: Path) -> None:
-    async with live_server(tmp_path) as server:
-        await put(server.client, "a", b"", JSON | {"stream-ttl": "4"})
-        await server.follow("a")
-        await server.together(1)
-        await trio.sleep(5)
-        assert (await server.client("HEAD", at("a"))).status == 200
-        await server.together(1)
-
-
-@pytest.mark.usefixtures("calls")
+@pytest.mark.usefixtures("fanout_calls")
 async def test_half_a_character_is_held_back_from_members(tmp_path: Path) -> None:
     async with live_server(tmp_path) as server:
         await put(server.client, "a")
@@ -480,13 +358,3 @@ async def test_http_1_0_has_no_chunks_and_goes_alone(tmp_path: Path) -> None:
                 found += await stream.receive_some()
             assert server.members == 0
             assert found.partition(b"\r\n\r\n")[2].startswith(b"event: control")
-
-
-async def test_the_service_ends_with_readers_in_audiences(tmp_path: Path) -> None:
-    async with live_server(tmp_path, config=PATIENT) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(5)]
-        await server.together(5)
-        held: Server = server
-    assert held.members == 0
-    assert len(followers) == 5

@@ -6,9 +6,9 @@ from typing import Final
 
 import pytest
 
-from tests.server.corpus import buckets_api, runner, sessions_api, streams_api
+from tests.server.corpus import buckets_api, http_itself, runner, sessions_api, streams_api
+from tests.server.corpus.case import Case
 from tests.server.corpus.runner import Comparable, error_type
-from tests.server.corpus.sessions_api import Case
 from tests.server.front_support import FRONTS
 
 # Buckets hold twins of the streams' corpus, which some of their cases need.
@@ -35,7 +35,7 @@ def test_the_corpora_are_large_and_their_names_are_unique() -> None:
     for corpus, least in (("sessions", 260), ("streams", 420)):
         names = [case.name for case in CORPORA[corpus]]
         assert len(names) == len(set(names)) >= least
-    assert set(sessions_api.HYPERCORN_DIFFERS) <= {case.name for case in sessions_api.CASES}
+    assert set(http_itself.HYPERCORN_DIFFERS) <= {case.name for case in sessions_api.CASES}
 
 
 @pytest.mark.parametrize(
@@ -46,10 +46,10 @@ def test_every_front_answers_alike(corpus: str, case: Case, answers: Answers) ->
     assert fast.status == case.status, fast
     if corpus != "sessions":
         assert hypercorn == fast
-    elif case.name in sessions_api.HYPERCORN_DIFFERS:
-        status, _ = sessions_api.HYPERCORN_DIFFERS[case.name]
+    elif case.name in http_itself.HYPERCORN_DIFFERS:
+        status, _ = http_itself.HYPERCORN_DIFFERS[case.name]
         assert hypercorn.status == status, hypercorn
-    elif case.name in sessions_api.REFUSED_BY_PARSER:
+    elif case.name in http_itself.REFUSED_BY_PARSER:
         assert (hypercorn.status, error_type(hypercorn)) == (fast.status, error_type(fast))
     else:
         assert hypercorn == fast

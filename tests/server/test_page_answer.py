@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tailrace.limits import ORDINAL_MAX
 from tailrace.operation import StreamKey
-from tailrace.reader import ReadResult
+from tailrace.read_result import ReadResult
 from tailrace_server.context import PlainPage
 from tailrace_server.fast import writer
 from tailrace_server.fast.page_answer import Forms

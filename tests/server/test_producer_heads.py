@@ -12,7 +12,7 @@ from tailrace_server._reactor import ffi, lib
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.keys import Key, KeyRing
 from tests.server.front_support import Answer, RawClient
-from tests.server.test_rows_path import JSON, content, post, put
+from tests.server.rows_support import JSON, content, post, put
 from tests.server.test_vectorized_front import ask, connect, get, serving
 
 EVENTS = b"/v1/sessions/s/events"

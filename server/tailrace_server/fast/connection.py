@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import socket
 import time
-from enum import Enum, auto
 from math import inf
 from typing import Final
 
@@ -27,6 +26,7 @@ from tailrace_server.fast import writer
 from tailrace_server.fast.parser import Message, RequestParser
 from tailrace_server.fast.shared import Shared
 from tailrace_server.fast.socket_body import SocketBody
+from tailrace_server.fast.socket_io import End, SocketIo
 from tailrace_server.fast.wire import ChunkedWire
 from tailrace_server.front import (
     HALF_CLOSE_GRACE_S,
@@ -44,31 +44,12 @@ from tailrace_server.front import (
 from tailrace_server.live import CutOff, LiveResponse
 from tailrace_server.protocol.message import Chunk, Request, Response
 
-_RECEIVE_BYTES: Final = 64 * 1024
-_JOIN_BYTES_MAX: Final = 64 * 1024
-"""Up to here a copy into one buffer is cheaper than a gathered write."""
-_GATHER_PIECES_MAX: Final = 512  # Linux allows 1,024 (IOV_MAX)
-_STEPS_BETWEEN_YIELDS: Final = 16
-"""Receives and answers that may happen without a wait before other connections get their turn."""
-
 _RETURNS_MAX: Final = 4
 """So often in a row a connection goes back at once, with no plain request in between."""
 _REST_S: Final = 1.0
 """One that went back more often goes when it has been idle for so long."""
 
 _log = structlog.get_logger("tailrace.front")
-
-
-class End(Enum):
-    """Why a connection's scope was cancelled."""
-
-    IDLE = auto()
-    HEAD_LATE = auto()
-    BODY_LATE = auto()
-    SEND_STALLED = auto()
-    CLIENT_LEFT = auto()
-    DRAINED = auto()
-
 
 _LATE: Final = {
     End.HEAD_LATE: head_late(),
@@ -88,11 +69,11 @@ class Connection:
         "_body_started",
         "_broken",
         "_closing",
-        "_deadline_means",
         "_end",
         "_half_closed",
         "_handling",
         "_input",
+        "_io",
         "_limits",
         "_live",
         "_output",
@@ -104,9 +85,7 @@ class Connection:
         "_share",
         "_shared",
         "_socket",
-        "_steps",
         "_tag",
-        "deadline",
     )
 
     def __init__(
@@ -120,6 +99,7 @@ class Connection:
         tag: int = 0,
     ) -> None:
         self._socket = sock
+        self._io = SocketIo(sock, shared.limits)
         self._peer = ""
         self._shared = shared
         self._output = output
@@ -131,9 +111,6 @@ class Connection:
         self._input = data
         self._scope = trio.CancelScope()
         self._end: End | None = None
-        self.deadline = inf
-        """Trio time after which :meth:`expire` is to be called."""
-        self._deadline_means = End.IDLE
         self._handling = False
         self._safe = False
         self._live = False
@@ -142,7 +119,6 @@ class Connection:
         self._body: SocketBody | None = None
         self._share = BodyShare(shared.bodies)
         self._body_started = 0.0
-        self._steps = 0
 
     async def run(self) -> None:
         """Serve, then let go of the socket. Raises nothing but Trio's own cancellation."""
@@ -169,13 +145,18 @@ class Connection:
 
     # -- what others tell it; all in the Trio thread
 
+    @property
+    def deadline(self) -> float:
+        """Trio time after which :meth:`expire` is to be called."""
+        return self._io.deadline
+
     def expire(self) -> None:
         """The deadline has passed."""
-        self._cancel(self._deadline_means)
+        self._cancel(self._io.deadline_means)
 
     def drain(self) -> None:
         """End now if no request has begun; otherwise after the answer in progress."""
-        if self._deadline_means is End.IDLE and self.deadline < inf:
+        if self._io.deadline_means is End.IDLE and self._io.deadline < inf:
             self._cancel(End.DRAINED)
 
     def _peer_left(self, broken: bool) -> None:
@@ -208,10 +189,10 @@ class Connection:
     async def _serve(self) -> None:
         parser = self._parser
         if self._output:
-            await self._send_gathered(list(self._output))
+            await self._io.send_gathered(list(self._output))
             self._output = ()
         if self._closing:
-            await self._linger()
+            await self._io.linger()
             return
         if self._input:  # here, where a defect costs this connection alone
             parser.feed(self._input)
@@ -229,14 +210,14 @@ class Connection:
                     if await self._goes_back():
                         self._returning = True
                         return
-                data = await self._receive()
+                data = await self._io.receive()
                 if not data:
                     return  # the client left, between requests or in the middle of one
                 was_in_message, was_in_body = parser.in_message, parser.in_body
                 parser.feed(data)
                 self._set_read_deadline(was_in_message, was_in_body)
                 continue
-            self.deadline = inf
+            self._io.deadline = inf
             if self._scope.cancel_called:
                 return  # its time was up before it was complete
             if isinstance(event, Refusal):
@@ -245,8 +226,8 @@ class Connection:
             if isinstance(event, Response):
                 self._shared.counters.refusals[event.status] += 1
                 method = parser.pending_head().method
-                await self._send_response(method, event, close=True, http_10=False)
-                await self._linger()
+                await self._io.send_response(method, event, close=True, http_10=False)
+                await self._io.linger()
                 return
             if not await self._answer(event):
                 await self._part()
@@ -271,8 +252,8 @@ class Connection:
         if self._parser.in_message:
             self._set_read_deadline(False, False)
         else:
-            self._deadline_means = End.IDLE
-            self.deadline = trio.current_time() + self._limits.idle_timeout_s
+            self._io.deadline_means = End.IDLE
+            self._io.deadline = trio.current_time() + self._limits.idle_timeout_s
 
     def _set_read_deadline(self, was_in_message: bool, was_in_body: bool) -> None:
         """Deadlines count from the begin of a head or a body; only body bytes buy more time."""
@@ -283,12 +264,12 @@ class Connection:
         if parser.in_body:
             if not was_in_body:
                 self._body_started = now
-            self._deadline_means = End.BODY_LATE
+            self._io.deadline_means = End.BODY_LATE
             earned = parser.body_bytes / limits.body_bytes_per_s_min
-            self.deadline = self._body_started + limits.body_timeout_s + earned
+            self._io.deadline = self._body_started + limits.body_timeout_s + earned
         elif not was_in_message:
-            self._deadline_means = End.HEAD_LATE
-            self.deadline = now + limits.head_timeout_s
+            self._io.deadline_means = End.HEAD_LATE
+            self._io.deadline = now + limits.head_timeout_s
 
     async def _look_at_head(self) -> Message | Response | Refusal | None:
         """A head whose body is still to come: an early answer, a request whose body is
@@ -302,28 +283,20 @@ class Connection:
             if refused is not None:
                 return refused
             if service.streams(head):
-                self._body = SocketBody(self._limits, parser, self._receive, self._send)
+                self._body = SocketBody(self._limits, parser, self._io.receive, self._io.send)
                 return parser.stream_body(self._body)
         if not self._share.grow(max(parser.body_length, parser.body_bytes)):
             return no_room_for_body()
         if parser.expects_continue:
             parser.expects_continue = False
-            await self._send(writer.CONTINUE)
+            await self._io.send(writer.CONTINUE)
         return None
-
-    async def _receive(self) -> bytes:
-        await self._take_turn()
-        while True:
-            try:
-                return self._socket.recv(_RECEIVE_BYTES)
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(self._socket)
 
     async def _answer(self, message: Message) -> bool:
         """Handle one request and send its answer. False: the connection ends with it."""
         request = message.request
         started = time.perf_counter() if self._shared.access_log else 0.0
-        await self._take_turn()
+        await self._io.take_turn()
         self._safe = request.method in SAFE_METHODS
         self._handling = True
         if self._half_closed:
@@ -351,31 +324,12 @@ class Connection:
                 response.close()
             close = close or not ended or self._shared.draining
         else:
-            sent = await self._send_response(
+            sent = await self._io.send_response(
                 request.method, response, close=close, http_10=message.http_10
             )
         if self._shared.access_log:
             self._shared.log_request(request, response.status, sent, started, self._peer)
         return not close
-
-    async def _take_turn(self) -> None:
-        """Now and then let others run, however busy this client keeps us."""
-        self._steps += 1
-        if self._steps % _STEPS_BETWEEN_YIELDS == 0:
-            await trio.lowlevel.checkpoint()
-
-    async def _send_response(
-        self, method: str, response: Response, *, close: bool, http_10: bool
-    ) -> int:
-        """Send a whole response; the number of its body bytes that went out."""
-        head, body, length = writer.whole_or_500(response, method, close=close, http_10=http_10)
-        if not body:
-            await self._send(head)
-        elif len(head) + length <= _JOIN_BYTES_MAX:
-            await self._send(b"".join((head, *body)))
-        else:
-            await self._send_gathered([head, *body])
-        return length
 
     async def _send_live(
         self, request: Request, response: LiveResponse, close: bool, http_10: bool
@@ -384,7 +338,7 @@ class Connection:
 
         The number of its bytes, and whether the client knows that they are all.
         """
-        await self._send(writer.live_head(response, close=close, http_10=http_10))
+        await self._io.send(writer.live_head(response, close=close, http_10=http_10))
         length = live_length(response)
         if not has_body(request.method, response.status):
             return 0, length is not None or not http_10
@@ -406,7 +360,7 @@ class Connection:
             return wire.sent, False
         self._live = False
         if chunked:
-            await self._send(writer.LAST_CHUNK)
+            await self._io.send(writer.LAST_CHUNK)
         elif length is not None and wire.sent < length:
             _log.error("answer cut short", path=request.path, sent=wire.sent, length=length)
         return wire.sent, chunked or wire.sent == length
@@ -414,7 +368,7 @@ class Connection:
     async def send_live(self, data: Chunk) -> None:
         """Send for a live response, as long as its client is there."""
         try:
-            await self._send(data)
+            await self._io.send(data)
         except OSError:
             self._cancel(End.CLIENT_LEFT)
             await trio.lowlevel.checkpoint()
@@ -424,61 +378,20 @@ class Connection:
         return self._socket.fileno()
 
     async def _refuse(self, refusal: Refusal) -> None:
-        self.deadline = inf
+        self._io.deadline = inf
         self._shared.counters.refusals[refusal.status] += 1
         if self._shared.access_log:
             self._shared.log_refusal(refusal, self._peer)
         with trio.move_on_after(self._limits.linger_s):
-            await self._send_response("GET", refusal.response(), close=True, http_10=False)
-        await self._linger()
+            await self._io.send_response("GET", refusal.response(), close=True, http_10=False)
+        await self._io.linger()
 
     def _has_unread(self) -> bool:
         if self._body is not None and not self._body.whole and not self._body.left:
             return True
-        try:
-            return bool(self._socket.recv(1, socket.MSG_PEEK))
-        except BlockingIOError:
-            return False
+        return self._io.has_unread()
 
     async def _part(self) -> None:
         """Nothing more is answered; what was is not reset away."""
         if self._has_unread():
-            await self._linger()
-
-    async def _linger(self) -> None:
-        """Let the client read the answer: closing with unread input would reset it away."""
-        self.deadline = inf
-        self._socket.shutdown(socket.SHUT_WR)
-        with trio.move_on_after(self._limits.linger_s):
-            while await self._receive():
-                pass
-
-    async def _send(self, data: Chunk) -> None:
-        """Send all of ``data``; only this connection waits for a slow client."""
-        try:
-            sent = self._socket.send(data)
-        except BlockingIOError:
-            sent = 0
-        if sent < len(data):
-            await self._send_gathered([memoryview(data)[sent:]])
-
-    async def _send_gathered(self, pieces: list[bytes | bytearray | memoryview]) -> None:
-        """Send all pieces without joining them."""
-        views = [memoryview(piece).cast("B") for piece in pieces if len(piece)]
-        views.reverse()
-        before = self.deadline, self._deadline_means
-        while views:
-            try:
-                sent = self._socket.sendmsg(views[: -_GATHER_PIECES_MAX - 1 : -1])
-            except BlockingIOError:
-                self._deadline_means = End.SEND_STALLED
-                self.deadline = trio.current_time() + self._limits.send_timeout_s
-                await trio.lowlevel.wait_writable(self._socket)
-                continue
-            while sent:
-                first = views.pop()
-                if sent < len(first):
-                    views.append(first[sent:])
-                    break
-                sent -= len(first)
-        self.deadline, self._deadline_means = before
+            await self._io.linger()

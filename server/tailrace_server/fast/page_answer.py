@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from tailrace.offset import encode_offset
 from tailrace.operation import StreamKey
-from tailrace.reader import ReadResult
+from tailrace.read_result import ReadResult
 from tailrace_server.context import PlainPage
 from tailrace_server.fast import writer
 from tailrace_server.protocol import caching, stream_response

@@ -21,7 +21,6 @@ from tailrace_server.openapi.shape import (
 from tailrace_server.protocol import headers, parse
 
 OFFSET: Final = named("Offset")
-TIME: Final = named("Time")
 _DIGITS: Final[Json] = {"type": "string", "pattern": "^[0-9]+$"}
 
 # ---- what a request may carry

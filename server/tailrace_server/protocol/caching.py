@@ -14,7 +14,7 @@ PRIVATE_TAIL: Final = "private, no-cache"
 """Confidential data that may change or be deleted: may be kept, must be checked each time, so
 a reader sees its own writes and never a stream that has been replaced."""
 LIVE: Final = "no-cache, no-transform"
-PUBLIC_HISTORY: Final = "public, max-age=60, stale-while-revalidate=300"
+"""An answer that goes on: neither kept nor held back to be compressed."""
 
 _ENTITY_TAG: Final = re.compile(r'(W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 _OWN_TAG: Final = re.compile(r'"([0-9a-f]{1,16}):[0-9]{1,19}:([0-9]{1,19})(?::c)?"', re.ASCII)

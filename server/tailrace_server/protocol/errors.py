@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from tailrace_server.protocol import headers
+from tailrace_server.protocol import caching, headers
 from tailrace_server.protocol.message import HeaderList, Response
 
 INVALID_REQUEST: Final = "invalid_request_error"
@@ -24,7 +24,7 @@ RECORDS_LOST: Final = "records_lost"
 INTERNAL: Final = "internal_error"
 
 _JSON: Final = (headers.CONTENT_TYPE, "application/json")
-_NO_STORE: Final = (headers.CACHE_CONTROL, "no-store")
+_NO_STORE: Final = (headers.CACHE_CONTROL, caching.NO_STORE)
 
 
 class RequestError(Exception):

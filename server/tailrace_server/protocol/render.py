@@ -16,7 +16,7 @@ APPLICATION_JSON: Final = (headers.CONTENT_TYPE, "application/json")
 EVENT_STREAM: Final[HeaderList] = (
     # Exactly this value: a parameter makes some EventSource clients refuse the stream.
     (headers.CONTENT_TYPE, "text/event-stream"),
-    (headers.CACHE_CONTROL, "no-cache, no-transform"),
+    (headers.CACHE_CONTROL, caching.LIVE),
     (headers.X_ACCEL_BUFFERING, "no"),
     *headers.BASE,
 )
@@ -132,7 +132,7 @@ def json_value(status: int, value: object, extra: HeaderList = ()) -> Response:
     """A JSON answer made here (not stored), never cached."""
     return Response(
         status,
-        (APPLICATION_JSON, (headers.CACHE_CONTROL, "no-store"), *extra, *headers.BASE),
+        (APPLICATION_JSON, (headers.CACHE_CONTROL, caching.NO_STORE), *extra, *headers.BASE),
         (msgspec.json.encode(value),),
     )
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from tailrace.offset import encode_offset
 from tailrace.outcome import Created, Reason, Rejection
-from tailrace.reader import ReadPieces, ReadResult
+from tailrace.read_result import ReadPieces, ReadResult
 from tailrace.views import Head
 from tailrace_server.protocol import caching, errors, headers, render
 from tailrace_server.protocol.message import Chunk, Response

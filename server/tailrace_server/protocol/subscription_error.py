@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from tailrace_server.protocol import headers
+from tailrace_server.protocol import caching, headers
 from tailrace_server.protocol.errors import RequestError
 from tailrace_server.protocol.message import Response
 
@@ -50,7 +50,7 @@ class SubscriptionError(RequestError):
             self.status,
             (
                 (headers.CONTENT_TYPE, "application/json"),
-                (headers.CACHE_CONTROL, "no-store"),
+                (headers.CACHE_CONTROL, caching.NO_STORE),
                 *headers.BASE,
             ),
             (msgspec.json.encode({"error": error}),),

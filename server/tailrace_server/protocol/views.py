@@ -1,4 +1,4 @@
-"""Stored events as a reader asked for them: filtered by type, with added members.
+"""Stored events as a reader asked for them: told apart by type, with added members.
 
 Records that are no session events (a session is a stream, and may be written as one) pass
 every view unchanged and match no type filter.
@@ -6,7 +6,6 @@ every view unchanged and match no type filter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -38,11 +37,6 @@ def event_type(record: Record) -> str:
         return _TYPED.decode(record).type
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
         return ""
-
-
-def of_types(records: Iterable[memoryview], types: frozenset[str]) -> list[memoryview]:
-    """The records whose type is one of ``types``."""
-    return [record for record in records if event_type(record) in types]
 
 
 def created_at(record: Record) -> str:

@@ -26,7 +26,7 @@ from tailrace_server.context import (
     producer_step,
     session_key,
 )
-from tailrace_server.protocol import errors, headers, parse, render, session_query, views
+from tailrace_server.protocol import caching, errors, headers, parse, render, session_query, views
 from tailrace_server.protocol.errors import RequestError, bad_request
 from tailrace_server.protocol.events import EventStamp, parse_events
 from tailrace_server.protocol.message import Response
@@ -98,7 +98,7 @@ def _answer(session: str, managed: bool, stamp: EventStamp | None, outcome: Outc
     body = b'{"data":[' + b",".join(map(views.processed, stored)) + b"]}"
     found = (
         render.APPLICATION_JSON,
-        (headers.CACHE_CONTROL, "no-store"),
+        (headers.CACHE_CONTROL, caching.NO_STORE),
         *render.append_headers(outcome),
         *headers.BASE,
     )

@@ -12,13 +12,12 @@ from __future__ import annotations
 import math
 import random
 import secrets
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
 import trio
 
-import tailrace
 from tailrace.core import wall_clock_ms
 from tailrace.errors import LogPoisoned, Overloaded, Rejected, StoreClosed
 from tailrace.operation import StreamKey
@@ -53,12 +52,12 @@ from tailrace_server.protocol.subscription_view import claimed, stream_infos, su
 from tailrace_server.subscriptions.delivery import Deliveries
 from tailrace_server.subscriptions.journal import Journal, Stored
 from tailrace_server.subscriptions.live import LiveSubscription
+from tailrace_server.subscriptions.watch import Watch
 
 SUBSCRIPTIONS_MAX: Final = 10_000
 LINKS_MAX: Final = 100_000
 """Streams that one pattern may match when a subscription is made."""
 COMPACT_RECORDS: Final = 512
-_INTERESTED_MAX: Final = 100_000
 _PAUSE_S: Final = 1.0
 
 _log = structlog.get_logger("tailrace.subscriptions")
@@ -86,9 +85,8 @@ class Subscriptions:
         self._clock = clock
         self._journal = Journal(bridge, clock)
         self._deliveries = Deliveries(self, bridge, metrics, webhook_timeout_s)
-        self._live: dict[str, LiveSubscription] = {}
+        self._watch = Watch(bridge)
         self._making = trio.Lock()
-        self._interested: dict[str, tuple[LiveSubscription, ...]] = {}
         self._nursery: trio.Nursery | None = None
 
     # ---- life
@@ -101,67 +99,19 @@ class Subscriptions:
                 for stored in await self._journal.load():
                     self._adopt(stored)
                 task_status.started()
-                await self._discover(list(self._live.values()))
+                await self._watch.discover(list(self._watch.lives.values()))
                 await trio.sleep_forever()
         finally:
             self._nursery = None
-            self._bridge.on_change = None
+            self._watch.stop()
 
     def _adopt(self, stored: Stored) -> LiveSubscription:
-        live = self._live[stored.id] = LiveSubscription(stored)
-        self._interested.clear()
-        self._bridge.on_change = self._changed
+        live = LiveSubscription(stored)
+        self._watch.add(live)
         if self._nursery is None:
             raise StoreClosed("the server is stopping")
         self._nursery.start_soon(self._keep, live)
         return live
-
-    def _changed(self, key: StreamKey, created: bool) -> None:
-        """A stream was appended to. Called for every append; must not raise."""
-        if key.bucket != FLAT_BUCKET:
-            return
-        name = key.stream
-        interested = self._interested.get(name)
-        if interested is None:
-            if len(self._interested) >= _INTERESTED_MAX:
-                self._interested.clear()
-            interested = self._interested[name] = tuple(
-                live
-                for live in self._live.values()
-                if name == live.state.config.wake_stream
-                or machine.link_of(live.state, name) is not None
-            )
-        for live in interested:
-            if created and name == live.state.config.wake_stream:
-                # A wake that could not be written before it was made, or is gone with the old.
-                live.announced = None
-                live.poke()
-            else:
-                live.notice(name)
-
-    async def _discover(self, lives: Sequence[LiveSubscription]) -> None:
-        """Find the streams that patterns match and nobody has told of: made before a crash."""
-        patterns = [live for live in lives if live.state.config.pattern is not None]
-        if not patterns:
-            return
-        prefix = ""
-        if len(patterns) == 1:
-            prefix = literal_prefix(patterns[0].state.config.pattern or "")
-        for page in self._pages(prefix):
-            for head in page:
-                for live in patterns:
-                    if machine.matches(live.state, head.key.stream):
-                        live.notice(head.key.stream)
-            await trio.lowlevel.checkpoint()
-
-    def _pages(self, prefix: str) -> Iterator[list[tailrace.Head]]:
-        after: str | None = None
-        while True:
-            page = self._bridge.store.list_streams(FLAT_BUCKET, prefix=prefix, after=after)
-            yield page.streams
-            if not page.has_more or not page.streams:
-                return
-            after = page.streams[-1].key.stream
 
     async def _keep(self, live: LiveSubscription) -> None:
         """One subscription's task."""
@@ -208,8 +158,9 @@ class Subscriptions:
 
     def figures(self) -> dict[str, int]:
         """For monitoring; the backlog is of webhooks that have not taken their last wake."""
-        backlog = sum(machine.is_undelivered(live.state) for live in self._live.values())
-        return {"subscriptions": len(self._live), "webhook_backlog": backlog}
+        lives = self._watch.lives
+        backlog = sum(machine.is_undelivered(live.state) for live in lives.values())
+        return {"subscriptions": len(lives), "webhook_backlog": backlog}
 
     def moment(self) -> Moment:
         return Moment(self._clock(), f"w_{secrets.token_hex(12)}", random.uniform(-1, 1))
@@ -261,7 +212,7 @@ class Subscriptions:
     # ---- commands
 
     def get(self, id: str) -> LiveSubscription:
-        found = self._live.get(id)
+        found = self._watch.lives.get(id)
         if found is None or found.gone:
             raise not_found(id)
         return found
@@ -272,12 +223,12 @@ class Subscriptions:
         Configurations are compared whole, which is what comparing their hashes stands for.
         """
         async with self._making:
-            live = self._live.get(id)
+            live = self._watch.lives.get(id)
             if live is not None:
                 return await self._confirm(live, config, base_url), False
             if config.webhook_url is not None:
                 webhook_url(config.webhook_url, local_allowed=self._local_allowed())
-            if len(self._live) >= SUBSCRIPTIONS_MAX:
+            if len(self._watch.lives) >= SUBSCRIPTIONS_MAX:
                 raise SubscriptionError(
                     TOO_MANY_SUBSCRIPTIONS, f"this server has {SUBSCRIPTIONS_MAX} already"
                 )
@@ -287,7 +238,7 @@ class Subscriptions:
             tail = await self._journal.create(id, first)
             live = self._adopt(Stored(id, apply(None, first), tail, 1))
             # What was made since the streams were listed was not noticed yet.
-            await self._discover([live])
+            await self._watch.discover([live])
             return live, True
 
     async def _confirm(
@@ -310,7 +261,7 @@ class Subscriptions:
         """What a new subscription is linked to: existing streams, at their tails."""
         links: dict[str, Link] = {}
         if config.pattern is not None:
-            for page in self._pages(literal_prefix(config.pattern)):
+            for page in self._watch.pages(literal_prefix(config.pattern)):
                 for head in page:
                     name = head.key.stream
                     if name != config.wake_stream and glob_match(config.pattern, name):
@@ -331,16 +282,13 @@ class Subscriptions:
     async def delete(self, id: str) -> None:
         """Delete a subscription; one that is not there stays so."""
         async with self._making:
-            live = self._live.get(id)
+            live = self._watch.lives.get(id)
             if live is None:
                 return
             async with live.lock:
                 await self._journal.delete(id)
                 live.end()
-                del self._live[id]
-                self._interested.clear()
-                if not self._live:
-                    self._bridge.on_change = None
+                self._watch.remove(live)
 
     async def link(self, id: str, paths: Sequence[str]) -> None:
         live = self.get(id)
@@ -349,7 +297,7 @@ class Subscriptions:
             if len(live.state.links) + len(paths) > LINKS_MAX:
                 raise invalid(f"streams: a subscription has at most {LINKS_MAX} links")
             await self.commit(live, machine.link(live.state, paths, self.tail))
-            self._interested.clear()
+            self._watch.links_changed()
             for path in paths:
                 live.notice(path)
 
@@ -358,7 +306,7 @@ class Subscriptions:
         async with live.lock:
             self._still_there(live)
             await self.commit(live, machine.unlink(live.state, path))
-            self._interested.clear()
+            self._watch.links_changed()
             if machine.link_of(live.state, path) is None:
                 live.known.discard(path)
                 live.candidates.pop(path, None)

@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from tests.server.corpus import streams_api
-from tests.server.corpus.sessions_api import JSON, Case, ask
+from tests.server.corpus.case import JSON, Case, ask
 
 TEXT: Final = b"Content-Type: text/plain"
 TWIN_BUCKET: Final = b"twin"

@@ -21,20 +21,25 @@ from tailrace_server.front import FrontLimits
 from tailrace_server.hypercorn_front import HypercornFront
 from tailrace_server.keys import KeyRing
 from tailrace_server.service import Service
-from tests.server.corpus import sessions_api
-from tests.server.corpus.sessions_api import Case
+from tests.server.corpus.case import (
+    BODY_BYTES_MAX,
+    HEAD_BYTES_MAX,
+    KEY,
+    TARGET_BYTES_MAX,
+    Case,
+)
 from tests.server.front_support import PATIENCE_S, Answer, RawClient
 
 LIMITS = FrontLimits(
-    head_bytes_max=sessions_api.HEAD_BYTES_MAX,
-    target_bytes_max=sessions_api.TARGET_BYTES_MAX,
-    body_bytes_max=sessions_api.BODY_BYTES_MAX,
+    head_bytes_max=HEAD_BYTES_MAX,
+    target_bytes_max=TARGET_BYTES_MAX,
+    body_bytes_max=BODY_BYTES_MAX,
     linger_s=0.3,
 )
 CONFIG = ServiceConfig(
     long_poll_timeout_s=0.05,
     sse_lifetime_s=0.3,
-    body_bytes_max=sessions_api.BODY_BYTES_MAX,
+    body_bytes_max=BODY_BYTES_MAX,
     events_per_request_max=50,
 )
 PER_CONNECTION = {"date", "connection", "server", "keep-alive"}
@@ -99,7 +104,7 @@ async def _run(
                 return comparable(await client.answer(case.method), case.method)
 
     with tailrace.open(directory) as store:
-        service = Service(store, CONFIG, KeyRing([sessions_api.KEY]))
+        service = Service(store, CONFIG, KeyRing([KEY]))
         front = (FastFront if kind == "fast" else HypercornFront)(service, LIMITS)
         listener = socket.create_server(("127.0.0.1", 0))
         port = listener.getsockname()[1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from tests.server.corpus.buckets_api import delete, get, head, post, put
-from tests.server.corpus.sessions_api import JSON, Case, ask, chunked
+from tests.server.corpus.case import JSON, Case, ask, chunked
 
 TEXT: Final = b"Content-Type: text/plain"
 _MATCH: Final = b"Stream-Snapshot-Match: "

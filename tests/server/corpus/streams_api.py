@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.server.corpus.sessions_api import BODY_BYTES_MAX, JSON, Case, ask, chunked
+from tests.server.corpus.case import BODY_BYTES_MAX, JSON, Case, ask, chunked
 
 S: Final = b"/v1/stream/"
 TEXT: Final = b"Content-Type: text/plain"

@@ -14,8 +14,8 @@ from tailrace_server.keys import Key, Right
 from tailrace_server.live import CutOff, LiveResponse
 from tests.server.buckets.test_buckets import make
 from tests.server.service_support import Client, Got, request, serving
+from tests.server.snapshots.snapshot_support import LARGE, S, at, digest, numbers, put
 from tests.server.snapshots.test_multipart import parts
-from tests.server.snapshots.test_snapshots_api import LARGE, S, at, digest, numbers, put
 from tests.server.streams.stream_support import CLOSE, JSON, TEXT
 
 SMALL_PAGES = ServiceConfig(read_bytes_max=64)

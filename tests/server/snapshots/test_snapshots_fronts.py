@@ -11,8 +11,8 @@ from tailrace_server.live import CutOff, LiveResponse
 from tailrace_server.protocol.message import Request, Response
 from tests.server.corpus import runner
 from tests.server.corpus import snapshots_api as corpus
+from tests.server.corpus.case import Case
 from tests.server.corpus.runner import Comparable, error_type
-from tests.server.corpus.sessions_api import Case
 from tests.server.front_support import (
     FRONTS,
     Answer,

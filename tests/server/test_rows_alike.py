@@ -1,0 +1,99 @@
+"""Appends as rows and the general way, side by side: whatever is sent, the answers are the same."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+import trio.testing
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.server.front_support import Answer
+from tests.server.rows_support import (
+    JSON,
+    OF_THE_MOMENT,
+    TEXT,
+    Clients,
+    put,
+    request,
+    taken,
+)
+from tests.server.test_vectorized_front import serving
+
+BODIES = st.sampled_from(
+    [b"1", b'"two"', b'{"n":3}', b"[4]", b" 5", b"[]", b"{", b"", b'"\xff"', b'"\\ud800"', b"null"]
+)
+
+
+STREAMS = (b"a", b"b", b"c")
+
+
+APPENDS = st.tuples(
+    st.sampled_from([JSON, JSON, JSON, TEXT, JSON + b";charset=x"]), st.lists(BODIES, max_size=5)
+).map(lambda made: [(b"POST", body, made[0]) for body in made[1]])
+
+
+CHANGES = st.sampled_from(
+    [
+        [(b"PUT", None, JSON)],
+        [(b"PUT", None, TEXT)],
+        [(b"DELETE", None, b"X-A: b")],
+        [(b"POST", b"", b"Stream-Closed: true")],
+        [(b"POST", b"6", JSON + b"\r\nStream-Seq: a")],
+        [(b"GET", None, b"X-A: b")],
+        [(b"POST", b"7", JSON + b"\r\nConnection: close")],
+    ]
+)
+
+
+# In one turn a stream gets either appends, of which any may come first, or one other request.
+TURN = st.tuples(*(APPENDS | APPENDS | CHANGES for _ in STREAMS))
+
+
+def comparable(answer: Answer) -> tuple[int, list[tuple[str, str]], list[int]]:
+    """Of a read, what it holds: the order of records is theirs who came in one turn."""
+    fields = sorted(field for field in answer.headers if field[0] not in OF_THE_MOMENT)
+    return answer.status, fields, sorted(answer.body)
+
+
+async def answered(
+    turns: Sequence[Sequence[Sequence[tuple[bytes, bytes | None, bytes]]]], access_log: bool
+) -> list[object]:
+    """What each stream's requests are told in each turn, and what the streams hold."""
+    found: list[object] = []
+    with tempfile.TemporaryDirectory() as folder:
+        async with serving(Path(folder), access_log=access_log) as (front, _, port):
+            clients = Clients(port, 0)
+            for stream, kind in zip(STREAMS, (JSON, JSON, TEXT), strict=True):
+                clients = Clients(port, 1)
+                assert await clients.statuses([put(stream, kind)]) == [201]
+            clients = Clients(port, 15)
+            for turn in turns:
+                asked = [
+                    (stream, request(method, stream, body, fields))
+                    for stream, some in zip(STREAMS, turn, strict=True)
+                    for method, body, fields in some
+                ]
+                told = await clients.ask([data for _, data in asked])
+                for stream in STREAMS:
+                    mine = [t for t, (name, _) in zip(told, asked, strict=True) if name == stream]
+                    found.append(sorted(map(comparable, mine)))
+                if any(b"Connection: close" in data for _, data in asked):
+                    clients = Clients(port, 15)
+            for stream in STREAMS:
+                (answer,) = await clients.ask([request(b"GET", stream, None)])
+                found.append((answer.status, sorted(answer.body)))
+            assert not (access_log and taken(front))
+    return found
+
+
+# Each example takes two servers: a smaller one is not worth thousands of them.
+@settings(max_examples=25, deadline=None, phases=[Phase.reuse, Phase.generate])
+@given(st.lists(TURN, min_size=1, max_size=8))
+def test_both_ways_answer_alike(
+    turns: list[tuple[list[tuple[bytes, bytes | None, bytes]], ...]],
+) -> None:
+    assert trio.run(answered, turns, False) == trio.run(answered, turns, True)
