@@ -57,6 +57,7 @@ lint: dev ## ruff, mypy --strict, and the C compiler's warnings as errors
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(CC) -std=c11 -Wall -Wextra -Werror -fsyntax-only -Icsrc \
+	    -I$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("include"))') \
 	    $(wildcard csrc/*.c csrc/front/*.c bench/loadgen/*.c tests/csrc/*.c) \
 	    $(wildcard fuzz/fuzz_*.c) fuzz/made_log.c fuzz/standalone.c
 

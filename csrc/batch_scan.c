@@ -89,16 +89,6 @@ uint64_t tr_batch_find(const uint8_t *data, uint64_t length, uint64_t offset,
     return length;
 }
 
-uint64_t tr_lengths_to_ends(uint32_t *lengths, uint64_t count, uint32_t separator)
-{
-    uint64_t end = 0;
-    for (uint64_t i = 0; i < count; i++) {
-        end += (uint64_t)lengths[i] + separator;
-        lengths[i] = (uint32_t)end;
-    }
-    return end;
-}
-
 uint64_t tr_nonzero_end(const uint8_t *data, uint64_t length, uint64_t offset)
 {
     while (length > offset && length % 8 != 0 && data[length - 1] == 0)

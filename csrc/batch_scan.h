@@ -42,10 +42,6 @@ uint64_t tr_batch_scan(const uint8_t *data, uint64_t length, uint64_t offset,
 uint64_t tr_batch_find(const uint8_t *data, uint64_t length, uint64_t offset,
                        uint64_t base_position);
 
-/* Turns count record lengths, in place, into where each record ends in a payload in which
-   separator bytes follow every record. Returns the payload's length. */
-uint64_t tr_lengths_to_ends(uint32_t *lengths, uint64_t count, uint32_t separator);
-
 /* The offset behind the last byte that is not zero, no less than offset. */
 uint64_t tr_nonzero_end(const uint8_t *data, uint64_t length, uint64_t offset);
 

@@ -79,24 +79,6 @@ static void check_checksum(const struct log *log, uint64_t *dice)
     free(copy);
 }
 
-static void check_ends(uint64_t *dice)
-{
-    const uint64_t count = roll(dice, 20);
-    const uint32_t separator = (uint32_t)roll(dice, 2);
-    uint32_t *lengths = exactly(4 * count), *ends = exactly(4 * count);
-    uint64_t sum = 0;
-    for (uint64_t i = 0; i < count; i++)
-        lengths[i] = ends[i] = (uint32_t)roll(dice, UINT64_C(1) << 32);
-    const uint64_t end = tr_lengths_to_ends(ends, count, separator);
-    for (uint64_t i = 0; i < count; i++) {
-        sum += (uint64_t)lengths[i] + separator;
-        require(ends[i] == (uint32_t)sum, "a record ends where all before it end");
-    }
-    require(end == sum, "the length is that of all, even if no batch can be that long");
-    free(lengths);
-    free(ends);
-}
-
 static void check_map(const struct log *log, uint64_t *dice)
 {
     const int file = memfd_create("log", MFD_CLOEXEC);
@@ -271,7 +253,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
     check_scan(&log, &dice);
     check_streams(&log, &dice);
     check_checksum(&log, &dice);
-    check_ends(&dice);
     if (roll(&dice, MAPPED_ONE_IN) == 0)
         check_map(&log, &dice);
     free(log.data);

@@ -19,6 +19,7 @@ tailrace.options
 tailrace.validate
 tailrace.filenames
 tailrace.native
+tailrace.native_records
 tailrace.storage
 tailrace.fields
 tailrace.batch

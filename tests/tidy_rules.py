@@ -296,8 +296,18 @@ def c_functions(header: str) -> set[str]:
 
 
 def attributes(tree: ast.AST) -> set[str]:
-    """Every attribute name a file uses (``lib.tr_crc32c`` gives ``tr_crc32c``)."""
-    return {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    """Every attribute name a file uses (``lib.tr_crc32c`` gives ``tr_crc32c``).
+
+    So does ``ffi.addressof(lib, "tr_crc32c")``, which is cffi's way to name a function.
+    """
+    used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr="addressof"), args=[_, ast.Constant(value=str(name))]
+            ):
+                used.add(name)
+    return used
 
 
 # ---- documents -------------------------------------------------------------------------

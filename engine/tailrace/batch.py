@@ -22,14 +22,12 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Final, NamedTuple
 
-from tailrace import native
+from tailrace import native, native_records
 from tailrace.fields import Fields, decode_fields
 
 HEADER: Final = struct.Struct("<IIBBHIQQQQQQQII")
 HEADER_BYTES: Final = native.BATCH_HEADER_BYTES
 VERSION: Final = native.BATCH_VERSION
-# A call into C lets go of the GIL, and every other thread is waiting for just that.
-_SUM_IN_C_FROM: Final = 128
 PADDING: Final = tuple(bytes(n) for n in range(8))
 
 assert HEADER.size == HEADER_BYTES
@@ -92,15 +90,15 @@ def join_records(records: Sequence[bytes], is_json: bool) -> tuple[array[int], b
     """``(ends, payload)`` of records as they are stored."""
     if not records:
         return array("I"), b""
+    count = len(records)
+    if count > 1:
+        joined = native_records.join_records(b"", b"", records, separated=is_json)
+        if joined is not None:
+            with memoryview(joined) as view:
+                return array("I", view[: 4 * count].cast("I")), bytes(view[4 * count :])
     payload = b",".join([*records, b""]) if is_json else b"".join(records)
-    if len(records) == 1:
-        return array("I", (len(payload),)), payload
-    ends = array("I", list(map(len, records)))
-    if len(records) >= _SUM_IN_C_FROM:
-        native.lengths_to_ends(ends, is_json)
-    else:
-        separator = 1 if is_json else 0
-        ends = array("I", accumulate([length + separator for length in ends]))
+    separator = 1 if is_json else 0
+    ends = array("I", accumulate([len(record) + separator for record in records]))
     assert ends[-1] == len(payload)
     return ends, payload
 

@@ -42,7 +42,7 @@ from tailrace.plain_append import plain_append
 from tailrace.plain_rows import plain_rows
 from tailrace.plan import Context, Partial, Plan
 from tailrace.rows import Rows
-from tailrace.staged import Publish, Staged, runs_of
+from tailrace.staged import Publish, Staged, bytes_of, runs_of
 from tailrace.ticket import Group, RowsTaken, Ticket
 from tailrace.turns import Turns
 
@@ -303,11 +303,13 @@ class Committer:
         plain = plain_append(self._staged, operation, now_ms, position, room, self.durable_position)
         if plain is None:
             return False
-        length, parts, batch, change, outcome = plain
+        length, parts, state, outcome = plain
         cursor.position = position + length
-        self._staged.streams[batch.stream_id] = change.streams[0]
+        self._staged.streams[outcome.stream_id] = state
         self.staged_bytes += length
-        self._queue.append(Staged(position, parts, batch, change, ticket, outcome))
+        self._queue.append(
+            Staged(position, parts, None, NO_CHANGE, ticket, outcome, None, None, state)
+        )
         return True
 
     def _stage(self, batch: Batch, ticket: Ticket | None, outcome: Outcome | None) -> None:
@@ -396,7 +398,7 @@ class Committer:
             raise _NoSegment(str(error)) from error
         total = 0
         for run, segment in zip(runs, segments, strict=True):
-            data = bytearray().join([part for entry in run for part in entry.parts])
+            data = bytes_of(run)
             sealed = seal_batches(data)
             batches = sum([1 if entry.rows is None else len(entry.rows.states) for entry in run])
             assert sealed == batches, "a batch's length is not the one it was placed with"

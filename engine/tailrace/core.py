@@ -16,6 +16,7 @@ from tailrace.expiry import Expiry
 from tailrace.indexer import Indexer
 from tailrace.listing import Listing
 from tailrace.options import Options
+from tailrace.outcome import Appended
 from tailrace.plain_rows import PlainRows
 from tailrace.reader import Reader
 from tailrace.recovery import recover
@@ -165,14 +166,22 @@ class Core:
         """Make a durable group visible; the ids of the streams it changed."""
         changed: set[int] = set()
         durable, note = self.durable, self.log.note
+        streams = durable.streams
         for entry in publish.entries:
-            batch, change = entry.batch, entry.change
+            position, _, batch, change, _, outcome, _, rows, state = entry
+            if state is not None:
+                assert type(outcome) is Appended
+                stream_id, base, tail, *_ = outcome
+                note(stream_id, base, tail - base, position)
+                streams[stream_id] = state
+                changed.add(stream_id)
+                continue
             if batch is None:
-                if entry.rows is not None:
-                    self._publish_rows(entry.rows, entry.position, changed)
+                if rows is not None:
+                    self._publish_rows(rows, position, changed)
                 continue
             if batch.ends:
-                note(batch.stream_id, batch.base_ordinal, len(batch.ends), entry.position)
+                note(batch.stream_id, batch.base_ordinal, len(batch.ends), position)
             if batch.kind == Kind.APPEND:
                 durable.install(change)
                 changed.add(batch.stream_id)

@@ -43,15 +43,6 @@ def seal_batches(data: bytearray) -> int:
     return int(lib.tr_batch_seal(ffi.from_buffer(data, require_writable=True), len(data)))
 
 
-def lengths_to_ends(lengths: array[int], separated: bool) -> int:
-    """Turn record lengths (u32), in place, into ends; the payload's length.
-
-    ``separated``: one more byte stands behind every record.
-    """
-    pointer = ffi.from_buffer("uint32_t[]", lengths, require_writable=True)
-    return int(lib.tr_lengths_to_ends(pointer, len(lengths), 1 if separated else 0))
-
-
 def map_file(descriptor: int, length: int) -> memoryview:
     """The first ``length`` bytes of a file, read only; they go with the last slice of them.
 
@@ -68,6 +59,14 @@ def map_file(descriptor: int, length: int) -> memoryview:
 def release_mapped(mapped: memoryview, start: int, stop: int) -> None:
     """Take bytes of what :func:`map_file` gave out of memory, until they are read again."""
     lib.tr_map_release(ffi.from_buffer(mapped), start, stop)
+
+
+def write_out(descriptor: int, start: int, length: int) -> None:
+    """Have the kernel write these bytes of a file to the disk now, and wait until it has.
+
+    Not durable until the file is synced, which also tells of errors.
+    """
+    lib.tr_write_out(descriptor, start, length)
 
 
 class BatchRef(NamedTuple):

@@ -1,4 +1,4 @@
-"""One record, no conditions: the append that nearly every append is, decided in one step.
+"""Records, no conditions: the append that nearly every append is, decided in one step.
 
 So is the same of a producer that is known, and whose next number it has (protocol section 5.2.1).
 
@@ -11,32 +11,37 @@ it to that. Whatever is not plain in every way goes the long way.
 
 from __future__ import annotations
 
-from array import array
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from tailrace.batch import HEADER, HEADER_BYTES, PADDING, VERSION, Batch, Flag
-from tailrace.catalog import Catalog, Change
+from tailrace.batch import HEADER, HEADER_BYTES, PADDING, VERSION, Flag
+from tailrace.catalog import Catalog
 from tailrace.fields import Tag, encode_fields
-from tailrace.limits import SEAL_BYTES
+from tailrace.limits import BATCH_ALIGNMENT_BYTES, BATCH_RECORDS_MAX, SEAL_BYTES
+from tailrace.native_records import join_records
 from tailrace.operation import Append
 from tailrace.outcome import Appended
 from tailrace.producer import ProducerState
+from tailrace.storage import PAGE_BYTES
 from tailrace.stream import StreamState
 
 _pack: Final = HEADER.pack
 _new: Final = tuple.__new__
 _APPEND: Final = 1  # Kind.APPEND, whose enum lookup the hot path spares
 _IDS_KEPT: Final = 4096
+_NO_HEADER: Final = bytes(HEADER_BYTES)
+_SPARE_BYTES: Final = BATCH_ALIGNMENT_BYTES + PAGE_BYTES
 
 
 class PlainAppend(NamedTuple):
-    """A batch to stage at the position it was made for, and what follows from it."""
+    """A batch to stage at the position it was made for, and what follows from it.
+
+    One part, a bytearray, is the whole batch, and has room for :data:`PAGE_BYTES` behind it.
+    """
 
     length: int
-    parts: tuple[bytes | memoryview, ...]
-    batch: Batch
-    change: Change
+    parts: tuple[bytes | bytearray, ...]
+    state: StreamState
     outcome: Appended
 
 
@@ -54,7 +59,7 @@ def plain_append(
         return None
     if expected_id is not None:
         return None
-    if type(records) not in (list, tuple) or len(records) != 1:  # type: ignore[arg-type]
+    if type(records) not in (list, tuple) or not records:
         return None
     stream_id = catalog.names.get(key)
     if stream_id is None:
@@ -67,12 +72,9 @@ def plain_append(
         return None
     if content_type is not None and content_type != config.content_type:
         return None
-    record = records[0]  # type: ignore[index]
-    if type(record) is not bytes:
-        return None
-    payload, flags = (record + b",", Flag.JSON) if config.is_json else (record, 0)
     producers = state.producers
     epoch = seq = None
+    flags = Flag.JSON if config.is_json else 0
     fields = b""
     if producer is not None:
         producer_id, epoch, seq = producer
@@ -82,37 +84,51 @@ def plain_append(
         flags |= Flag.PRODUCER
         fields = _producer_fields(producer_id)
         producers = producers.set(producer_id, _new(ProducerState, (epoch, seq)))
-    size = len(payload)
-    used = HEADER_BYTES + 4 + len(fields) + size
+    tail = state.tail
+    created_at_ms = max(now_ms, state.last_write_ms)
+    count = len(records)  # type: ignore[arg-type]
+    front = HEADER_BYTES + 4 * count + len(fields)
+    whole = None
+    if count == 1:
+        record = records[0]  # type: ignore[index]
+        if type(record) is not bytes:
+            return None
+        payload = record + b"," if config.is_json else record
+        used = front + len(payload)
+    else:
+        whole = join_records(
+            _NO_HEADER, fields, records,  # type: ignore[arg-type]
+            separated=config.is_json, bytes_max=room, spare_bytes=_SPARE_BYTES,
+        )  # fmt: skip
+        if whole is None or count > BATCH_RECORDS_MAX:
+            return None
+        used = len(whole)
     length = (used + 7) & ~7
     if length + SEAL_BYTES > room:
         return None
-    tail = state.tail
-    created_at_ms = max(now_ms, state.last_write_ms)
-    ends = array("I", (size,))
+    size = used - front
     header = _pack(
-        0, length, VERSION, _APPEND, flags, 1, position, watermark, stream_id, tail, created_at_ms,
-        epoch or 0, seq or 0, len(fields), size,
+        0, length, VERSION, _APPEND, flags, count, position, watermark, stream_id, tail,
+        created_at_ms, epoch or 0, seq or 0, len(fields), size,
     )  # fmt: skip
+    parts: tuple[bytes | bytearray, ...]
+    if whole is None:
+        parts = (header, size.to_bytes(4, "little"), fields, payload, PADDING[length - used])
+    else:
+        whole[:HEADER_BYTES] = header
+        whole += PADDING[length - used]
+        parts = (whole,)
     # Not StreamState(...), and so on: a Python function between takes longer than all the rest.
     after = _new(
         StreamState,
         (
-            config, tail + 1, state.start, False, created_at_ms, state.last_touch_ms,
+            config, tail + count, state.start, False, created_at_ms, state.last_touch_ms,
             state.stream_seq, producers, None, state.metadata, state.forks, False,
             state.detached, state.snapshot,
         ),
     )  # fmt: skip
-    batch = _new(
-        Batch,
-        (
-            _APPEND, flags, 0, 0, stream_id, tail, created_at_ms, epoch or 0, seq or 0, ends,
-            fields, payload,
-        ),
-    )  # fmt: skip
     outcome = _new(
         Appended,
-        (stream_id, tail, tail + 1, False, False, False, created_at_ms, epoch, seq),
+        (stream_id, tail, tail + count, False, False, False, created_at_ms, epoch, seq),
     )
-    parts = (header, ends.tobytes(), fields, payload, PADDING[length - used])
-    return _new(PlainAppend, (length, parts, batch, Change((after,)), outcome))
+    return _new(PlainAppend, (length, parts, after, outcome))

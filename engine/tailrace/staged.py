@@ -8,23 +8,26 @@ from tailrace.batch import Batch
 from tailrace.catalog import Change
 from tailrace.outcome import Outcome
 from tailrace.plain_rows import PlainRows
+from tailrace.stream import StreamState
 from tailrace.ticket import Ticket
 
 
 class Staged(NamedTuple):
     """A batch on its way, or (no ``parts``) an answer that waits for those before it.
 
-    Or, with ``rows``, the batches of many streams.
+    Or, with ``rows``, the batches of many streams; or, with ``state``, a plain append, whose
+    stream will be in that state. A part that is a bytearray belongs to whoever writes it.
     """
 
     position: int
-    parts: tuple[bytes | memoryview, ...]
+    parts: tuple[bytes | bytearray | memoryview, ...]
     batch: Batch | None
     change: Change
     ticket: Ticket | None
     outcome: Outcome | None
     error: BaseException | None = None
     rows: PlainRows | None = None
+    state: StreamState | None = None
 
 
 class Publish(NamedTuple):
@@ -46,3 +49,11 @@ def runs_of(group: list[Staged], segment_bytes: int) -> list[list[Staged]]:
             runs.append([])
         runs[-1].append(entry)
     return runs
+
+
+def bytes_of(run: list[Staged]) -> bytearray:
+    """The batches of a run, back to back. They are taken: nobody else may have them then."""
+    first = run[0].parts[0]
+    if len(run) == 1 and type(first) is bytearray:
+        return first
+    return bytearray().join([part for entry in run for part in entry.parts])

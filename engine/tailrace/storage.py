@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import mmap
 import os
 from typing import Final, Protocol
 
 from tailrace.errors import StoreLocked
-from tailrace.native import map_file, release_mapped
+from tailrace.native import map_file, release_mapped, write_out
 
 PAGE_BYTES: Final = 4096
 _ZERO_CHUNK: Final = bytes(1024 * 1024)
@@ -166,23 +165,16 @@ class OsFile:
         os.posix_fallocate(self._descriptor, 0, length)
 
     def zero(self, start: int, stop: int) -> None:
-        """In small pieces past the page cache, where the file system can.
+        """In small pieces, each written out before the next.
 
         Syncs of other files then wait for a piece at most, not for megabytes of zeros that
-        the cache has gathered.
+        the page cache has gathered; and it has the pages, so that a write there makes none.
         """
         assert start % PAGE_BYTES == stop % PAGE_BYTES == 0
-        flags = fcntl.fcntl(self._descriptor, fcntl.F_GETFL)
-        try:
-            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags | os.O_DIRECT)
-        except OSError:
-            write_zeros(self, start, stop)
-        else:
-            # Direct writes need memory that begins at a page.
-            with mmap.mmap(-1, _ZERO_PIECE_BYTES) as zeros, memoryview(zeros) as piece:
-                for position in range(start, stop, _ZERO_PIECE_BYTES):
-                    self.pwrite(piece[: stop - position], position)
-            fcntl.fcntl(self._descriptor, fcntl.F_SETFL, flags)
+        for position in range(start, stop, _ZERO_PIECE_BYTES):
+            piece = min(stop - position, _ZERO_PIECE_BYTES)
+            write_zeros(self, position, position + piece)
+            write_out(self._descriptor, position, piece)
 
     def map(self) -> Mapping:
         return _OsMapping(self._descriptor)

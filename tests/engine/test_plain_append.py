@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace.batch import batch_parts
-from tailrace.catalog import Catalog, apply
+from tailrace.catalog import Catalog, Change, apply
 from tailrace.decide import decide
-from tailrace.limits import BATCH_BYTES_MAX, SEAL_BYTES
+from tailrace.limits import BATCH_BYTES_MAX, BATCH_RECORDS_MAX, SEAL_BYTES
 from tailrace.operation import (
     Append,
     Create,
@@ -51,7 +53,7 @@ def plain(
 
 
 @given(
-    record=st.binary(max_size=40),
+    records=st.lists(st.binary(max_size=40), min_size=1, max_size=5),
     content_type=st.sampled_from(["application/json", "text/plain", "Application/JSON; a=b"]),
     before=st.integers(0, 3),
     says_type=st.booleans(),
@@ -65,7 +67,7 @@ def plain(
     now_ms=st.integers(NOW_MS - 10, NOW_MS + 10),
 )
 def test_it_is_the_same_batch_change_and_answer(
-    record: bytes,
+    records: list[bytes],
     content_type: str,
     before: int,
     says_type: bool,
@@ -88,7 +90,7 @@ def test_it_is_the_same_batch_change_and_answer(
         do(catalog, Create(StreamKey("bench", "fork"), fork=ForkPoint(KEY)))
     operation = Append(
         KEY,
-        (record,) if as_tuple else [record],
+        tuple(records) if as_tuple else records,
         content_type=content_type if says_type else None,
         producer=Producer(producer_id, epoch, seq + 1) if from_producer else None,
     )
@@ -96,13 +98,11 @@ def test_it_is_the_same_batch_change_and_answer(
     assert isinstance(plan, Plan)
     parts = batch_parts(plan.batch, POSITION, WATERMARK)
     found = plain(catalog, operation, now_ms=now_ms)
-    assert found == (
-        sum(map(len, parts)),
-        parts,
-        plan.batch,
-        apply(catalog, plan.batch),
-        plan.outcome,
-    )
+    assert found is not None
+    assert b"".join(found.parts) == b"".join(parts)
+    assert found.length == sum(map(len, parts))
+    assert Change((found.state,)) == apply(catalog, plan.batch)
+    assert found.outcome == plan.outcome
 
 
 @pytest.mark.parametrize(
@@ -110,8 +110,10 @@ def test_it_is_the_same_batch_change_and_answer(
     [
         (JSON, Append(StreamKey("bench", "two"), [b"1"])),
         (JSON, Append(KEY, [])),
-        (JSON, Append(KEY, [b"1", b"2"])),
         (JSON, Append(KEY, ["1"])),  # type: ignore[list-item]
+        (JSON, Append(KEY, [b"1", "2"])),  # type: ignore[list-item]
+        (JSON, Append(KEY, [b"1", bytearray(b"2")])),  # type: ignore[list-item]
+        (JSON, Append(KEY, deque([b"1", b"2"]))),
         (JSON, Append(KEY, b"1")),  # type: ignore[arg-type]
         (JSON, Append(KEY, [b"1"], close=True)),
         (JSON, Append(KEY, [b"1"], producer=Producer("p", 0, 0))),
@@ -155,11 +157,19 @@ def test_a_closed_stream_is_left_to_decide() -> None:
     assert plain(catalog_with(JSON, closed=True), Append(KEY, [b"1"])) is None
 
 
-def test_a_batch_that_would_leave_no_room_for_the_seal_is_left_to_the_long_way() -> None:
+@pytest.mark.parametrize("count", [1, 2, 1000])
+def test_a_batch_that_would_leave_no_room_for_the_seal_is_left_to_the_long_way(count: int) -> None:
     catalog = catalog_with(JSON)
-    operation = Append(KEY, [b"1"])
+    operation = Append(KEY, [b"1"] * count)
     found = plain(catalog, operation)
     assert found is not None
     needed = found.length + SEAL_BYTES
     assert plain(catalog, operation, room=needed) is not None
     assert plain(catalog, operation, room=needed - 1) is None
+    assert plain(catalog, operation, room=1) is None
+
+
+def test_more_records_than_a_batch_holds_are_left_to_be_refused() -> None:
+    catalog = catalog_with(JSON)
+    assert plain(catalog, Append(KEY, [b"1"] * BATCH_RECORDS_MAX)) is not None
+    assert plain(catalog, Append(KEY, [b"1"] * (BATCH_RECORDS_MAX + 1))) is None
