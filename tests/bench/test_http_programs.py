@@ -30,6 +30,8 @@ from bench.shapes import LostData
 from bench.systems import CEILING, ELECTRIC, NODE, NODE_MEMORY, REDIS, SENDFILE, TAILRACE
 from tailrace_server.fast import kept
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 20
 PEERS = {

@@ -15,6 +15,8 @@ import pytest
 from fuzz import fuzz_json_value, http_requests
 from tests.csrc import programs
 
+pytestmark = pytest.mark.long
+
 CLIENTS: Final = 80
 BUILDS: Final = 20_000
 DRAWN: Final = int(1000 * programs.SECONDS)

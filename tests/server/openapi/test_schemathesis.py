@@ -11,6 +11,8 @@ import pytest
 from tests.e2e.server_process import FRONTS, serving
 from tests.server.openapi.attack import OPTIONS, attack
 
+pytestmark = pytest.mark.long
+
 SECONDS: Final = int(os.environ.get("SCHEMATHESIS_SECONDS", "20"))
 SEED: Final = 1 if os.environ.get("CI") else None
 """A build machine asks the same things every time; a person's machine goes on exploring."""
