@@ -14,10 +14,11 @@ from tests.e2e.server_process import ServerProcess
 from tests.e2e.soak import Findings, Sample, check_stored, furnish, soak
 from tests.e2e.soak_clients import Course, stream_path
 from tests.e2e.wire import JSON, Client
+from tests.effort import lengthened
 
 pytestmark = pytest.mark.long
 
-SECONDS: Final = 12.0
+SECONDS: Final = lengthened(12.0)
 PACE_S: Final = 0.4
 
 
