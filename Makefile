@@ -14,6 +14,9 @@ FUZZ_SECONDS ?= 10
 ATTACK_SECONDS ?= 300
 STRESS_SECONDS ?= 60
 SOAK_SECONDS ?= 480
+# Test processes at once: one more than processors, as tests also wait. More than nine would not
+# end sooner: the longest file takes a minute.
+WORKERS  ?= $(shell n=$$(nproc); echo $$(((n < 8 ? n : 8) + 1)))
 
 BIN      := $(VENV)/bin
 STAMPS   := $(VENV)/.stamps
@@ -48,8 +51,9 @@ build: $(STAMPS)/build ## set up .venv, compile the C helpers, install tailrace 
 dev: build $(STAMPS)/dev ## the same, with all that tests, checks and benchmarks need
 
 .PHONY: test
-test: dev ## set everything up and run every test (PYTEST_ARGS= for some)
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+test: dev ## set everything up and run every test (PYTEST_ARGS= for some, WORKERS=0 in one process)
+	@$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	    $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: dev ## ruff, mypy --strict, and the C compiler's warnings as errors

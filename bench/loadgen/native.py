@@ -66,9 +66,10 @@ def build() -> Path:
         raise LoadError(f"the load generator needs a C compiler ({compiler[0]})") from None
     if done.returncode != 0:
         raise LoadError(f"the load generator does not compile:\n{done.stderr}")
+    Path(name).rename(library)  # perhaps over the same one, made by another process meanwhile
     for old in _BUILT.glob("*.so"):
-        old.unlink(missing_ok=True)
-    Path(name).rename(library)
+        if old != library:
+            old.unlink(missing_ok=True)
     return library
 
 

@@ -30,8 +30,12 @@ from bench.shapes import LostData
 from bench.systems import CEILING, ELECTRIC, NODE, NODE_MEMORY, REDIS, SENDFILE, TAILRACE
 from tailrace_server.fast import kept
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 20
+FEW = ("--steps", str(STEPS), "--seconds", "60")
+"""Steps alone end a measurement, however long they take here."""
 PEERS = {
     NODE: node_server,
     NODE_MEMORY: node_server,
@@ -80,12 +84,13 @@ def test_http_append(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         *(http_append.STREAMS_2000, http_append.PRODUCERS, http_append.STEADY),
     )
     wanted = only(*((job.name, TAILRACE) for job in jobs), (http_append.SOME.name, CEILING))
-    report = run(tmp_path, capsys, "http-append", "--steps", str(STEPS), *wanted)
+    report = run(tmp_path, capsys, "http-append", *FEW, *wanted)
     for job in jobs:
         one = find(report, job.name, TAILRACE)
         assert one["units"] == max(STEPS, job.connections) * job.events
-        assert one["cpu_s"] > 0
         assert one["details"].keys() >= {"p50_ms", "p99_ms", "load_us", "server_mib"}
+    # A small job may take less than a tick of the clock.
+    assert sum(find(report, job.name, TAILRACE)["cpu_s"] for job in jobs) > 0
     titles = {bar["title"] for bar in report["bars"]}
     assert titles == {
         *("2,000 streams / 64", "100 events a request"),
@@ -100,7 +105,7 @@ def test_peers_have_what_they_answered(
     peer(name)
     jobs = (http_append.SOME, http_append.BATCHED, http_append.PRODUCERS)
     wanted = only(*((job.name, name) for job in jobs))
-    report = run(tmp_path, capsys, "http-append", "--steps", str(STEPS), *wanted)
+    report = run(tmp_path, capsys, "http-append", *FEW, *wanted)
     assert find(report, http_append.SOME.name, name)["units"] == 64
     if name != NODE_MEMORY:
         assert find(report, http_append.BATCHED.name, name)["units"] == 64 * 100
@@ -114,7 +119,7 @@ def test_http_append_to_a_server_given_by_url(
     with servers.tailrace(tmp_path / "given") as server:
         url = f"other=http://{server.base.host}:{server.base.port}{server.base.prefix}"
         wanted = only((http_append.ONE.name, "other"))
-        report = run(tmp_path, capsys, "http-append", "--url", url, "--steps", str(STEPS), *wanted)
+        report = run(tmp_path, capsys, "http-append", "--url", url, *FEW, *wanted)
     assert find(report, http_append.ONE.name, "other")["units"] == STEPS
 
 
@@ -126,7 +131,7 @@ def test_a_url_without_a_name_is_refused(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_http_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = only((http_read.SOME.name, TAILRACE), (http_read.SOME.name, CEILING))
-    report = run(tmp_path, capsys, "http-read", "--steps", str(STEPS), *wanted)
+    report = run(tmp_path, capsys, "http-read", *FEW, *wanted)
     assert find(report, http_read.SOME.name, TAILRACE)["units"] == 64
 
 
@@ -163,7 +168,7 @@ def test_replay(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_mixed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = only((mixed.STREAMS_JOB, TAILRACE), (mixed.SESSIONS_JOB, TAILRACE))
-    report = run(tmp_path, capsys, "mixed", "--steps", str(STEPS), *wanted)
+    report = run(tmp_path, capsys, "mixed", *FEW, *wanted)
     for job in (mixed.STREAMS_JOB, mixed.SESSIONS_JOB):
         one = find(report, job, TAILRACE)
         assert one["units"] == STEPS

@@ -16,6 +16,8 @@ from tests.conformance import suite
 from tests.conformance.suite import Verdict
 from tests.e2e.server_process import FRONTS, serving
 
+pytestmark = pytest.mark.long
+
 RUNS: Final = int(os.environ.get("CONFORMANCE_RUNS", "1"))
 TESTS: Final = 338
 

@@ -14,8 +14,12 @@ import pytest
 
 from fuzz import fuzz_json_value, http_requests
 from tests.csrc import programs
+from tests.effort import lengthened
+
+pytestmark = pytest.mark.long
 
 CLIENTS: Final = 80
+DURATION: Final = str(lengthened(programs.SECONDS, threads=2))
 BUILDS: Final = 20_000
 DRAWN: Final = int(1000 * programs.SECONDS)
 DRAWN_FOR_THREADS: Final = DRAWN // 8
@@ -103,6 +107,7 @@ def test_a_sanitizer_objects(sanitizer: tuple[str, ...], source: str, tmp_path: 
 
 def counts_of(said: str) -> dict[str, int]:
     """What a stress program says it did: a name and a number on each line."""
+    print(said)
     return {name: int(number) for name, number in (line.split() for line in said.splitlines())}
 
 
@@ -127,7 +132,7 @@ def test_no_answer_reaches_another_client(sanitizer: tuple[str, ...], tmp_path: 
     """Issue 4: random disconnects, partial sends, reuse, stale handles, hand-overs, crowds."""
     program = programs.build(tmp_path / "stress", REACTOR, sanitizer)
     seed = new_seed()
-    counts = counts_of(programs.run(program, str(programs.SECONDS), str(CLIENTS), str(seed)))
+    counts = counts_of(programs.run(program, DURATION, str(CLIENTS), str(seed)))
     # It did what it is for.
     assert counts["connections"] > CLIENTS
     assert counts["answers"] > CLIENTS
@@ -141,7 +146,7 @@ def test_fan_out_gives_every_socket_its_own_bytes_in_order(
 ) -> None:
     """Issue 4: subscribers that stall, take a part, leave, are cut off and replaced."""
     program = programs.build(tmp_path / "fanout", FANOUT, sanitizer)
-    counts = counts_of(programs.run(program, str(programs.SECONDS), str(CLIENTS), str(new_seed())))
+    counts = counts_of(programs.run(program, DURATION, str(CLIENTS), str(new_seed())))
     assert counts["received"] > 1_000_000
     for what in ("messages", "shorts", "left", "replaced", "caught_up", "ended"):
         assert counts[what] > 0, what

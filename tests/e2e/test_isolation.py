@@ -22,9 +22,10 @@ import trio
 
 from tests.e2e.server_process import FRONTS, ServerProcess, serving
 from tests.e2e.wire import Client, events_path, read_all
+from tests.effort import lengthened
 from tests.server.front_support import Answer, RawClient, Truncated
 
-SECONDS: Final = float(os.environ.get("TAILRACE_ISOLATION_S", "2.5"))
+SECONDS: Final = lengthened(float(os.environ.get("TAILRACE_ISOLATION_S", "2.5")), threads=2)
 CLIENTS: Final = 48
 STEPS_MAX: Final = 12
 LARGE: Final = 30_000

@@ -21,6 +21,8 @@ from tests.e2e.kill_clients import Follower, Janitor, Ledger, Plain, Producer, S
 from tests.e2e.server_process import ServerProcess, serving, wait_until
 from tests.e2e.wire import Client, events_path, read_all
 
+pytestmark = pytest.mark.long
+
 SEGMENT_BYTES: Final = 256 * 1024
 SESSIONS: Final = ("one", "two", "three")
 KILLS: Final = {"fast": 44, "hypercorn": 12}

@@ -8,12 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 from tests.e2e.server_process import ServerProcess
 from tests.e2e.soak import Findings, Sample, check_stored, furnish, soak
 from tests.e2e.soak_clients import Course, stream_path
 from tests.e2e.wire import JSON, Client
+from tests.effort import lengthened
 
-SECONDS: Final = 12.0
+pytestmark = pytest.mark.long
+
+SECONDS: Final = lengthened(12.0)
 PACE_S: Final = 0.4
 
 

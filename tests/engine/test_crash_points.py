@@ -24,6 +24,8 @@ from tests.engine.faulty_storage import DROPPED, KEPT, KILLED
 from tests.engine.model import Model
 from tests.engine.workload import Clock, observe
 
+pytestmark = pytest.mark.long
+
 EXHAUSTIVE = int(os.environ.get("TAILRACE_CRASH_SEEDS", "0"))
 SEEDS = range(EXHAUSTIVE or 5)
 GROUPS = 120

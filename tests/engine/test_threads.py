@@ -25,6 +25,7 @@ from tailrace import (
     StreamOptions,
     Ticket,
 )
+from tests.effort import lengthened
 from tests.engine.hooked_storage import HookedStorage, hold_log
 from tests.engine.thread_lab import KEY, PATIENCE_S, in_threads, opened
 from tests.engine.workload import read_all
@@ -55,7 +56,7 @@ def test_blocking_writers_all_get_their_answer(tmp_path: Path) -> None:
     options = Options(segment_bytes=256 * 1024, mark_idle_s=None)
     with opened(tmp_path, options) as store:
         store.create(KEY)
-        stop = time.monotonic() + 3
+        stop = time.monotonic() + lengthened(3)
 
         def write(number: int) -> int:
             dice = random.Random(number)
@@ -80,7 +81,7 @@ def test_one_blocking_writer_at_a_time_never_stalls(tmp_path: Path) -> None:
     """Two threads in turn: the one must not leave the other's batch behind as it stops."""
     with opened(tmp_path, Options(segment_bytes=1 << 20, mark_idle_s=None)) as store:
         store.create(KEY)
-        stop = time.monotonic() + 2
+        stop = time.monotonic() + lengthened(2)
 
         def submit_and_wait() -> None:
             while time.monotonic() < stop:

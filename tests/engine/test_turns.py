@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tailrace import Append, Appended, LogPoisoned, Options, StoreClosed, StreamKey
 from tailrace.turns import Turns
+from tests.effort import lengthened
 from tests.engine.hooked_storage import HookedStorage, hold_log
 from tests.engine.thread_lab import KEY, PATIENCE_S, SMALL, opened
 from tests.engine.workload import read_all
@@ -140,7 +141,7 @@ def test_everyone_is_woken_once_unless_it_left(steps: list[tuple[str, int]]) -> 
 def test_callers_that_loop_that_come_once_and_that_submit_are_all_answered(tmp_path: Path) -> None:
     with opened(tmp_path, WITHOUT_MARKS) as store:
         store.create(KEY)
-        stop = time.monotonic() + 2
+        stop = time.monotonic() + lengthened(2)
         threads = Threads()
         counts: list[int] = []
 

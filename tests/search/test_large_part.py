@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -66,40 +69,54 @@ SCOPES = [
 QUERIES = ["every", "second", "thirtieth", "often", "second thirtieth often", "often every every"]
 
 
-@pytest.mark.parametrize(("scope", "ranges"), SCOPES)
-@pytest.mark.parametrize("types", [[], ["t1"], ["t0", "t2"]])
-def test_scores(
-    index: SearchIndex, scope: list[ScopeItem], ranges: list[tuple[int, int]], types: list[str]
-) -> None:
-    inside = [i for first, end in ranges for i in range(first, end)]
-    documents = {i: terms_of(i) for i in inside}
+HITS = 50
+
+
+class Expected(NamedTuple):
+    total: int
+    hits: list[tuple[float, int]]
+    per_stream: Counter[int]
+
+
+@functools.cache
+def expected_of(ranges: tuple[tuple[int, int], ...], types: tuple[str, ...]) -> dict[str, Expected]:
+    """What each query has to find, counted document by document; whatever the index is made of."""
+    documents = {i: terms_of(i) for first, end in ranges for i in range(first, end)}
     lengths = {i: sum(terms.values()) for i, terms in documents.items()}
-    average = sum(lengths.values()) / len(inside)
+    average = sum(lengths.values()) / len(documents)
+    answers = {}
     for query in QUERIES:
         weights = {}
         for word in dict.fromkeys(query.split()):
             frequency = sum(word in terms for terms in documents.values())
-            weights[word] = idf(len(inside), frequency) * query.split().count(word)
-        expected = []
+            weights[word] = idf(len(documents), frequency) * query.split().count(word)
+        found = []
         for i, terms in documents.items():
             present = [word for word in weights if word in terms]
             if present and (not types or f"t{i % 3}" in types):
                 score = 0.0
                 for word in present:
                     score += term_score(weights[word], terms[word], lengths[i], average)
-                expected.append((score, i))
-        expected.sort(reverse=True)
-        found = index.search(query, scope=scope, types=types, limit=50, count_streams=True)
-        assert found.total == len(expected)
-        assert [hit.ordinal for hit in found.hits] == [i for _, i in expected[:50]]
+                found.append((score, i))
+        found.sort(reverse=True)
+        per_stream = Counter(1 if i < 100_000 else 2 for _, i in found)
+        answers[query] = Expected(len(found), found[:HITS], per_stream)
+    return answers
+
+
+@pytest.mark.parametrize(("scope", "ranges"), SCOPES)
+@pytest.mark.parametrize("types", [[], ["t1"], ["t0", "t2"]])
+def test_scores(
+    index: SearchIndex, scope: list[ScopeItem], ranges: list[tuple[int, int]], types: list[str]
+) -> None:
+    for query, expected in expected_of(tuple(ranges), tuple(types)).items():
+        found = index.search(query, scope=scope, types=types, limit=HITS, count_streams=True)
+        assert found.total == expected.total
+        assert [hit.ordinal for hit in found.hits] == [i for _, i in expected.hits]
         assert [hit.score for hit in found.hits] == pytest.approx(
-            [score for score, _ in expected[:50]], rel=1e-12
+            [score for score, _ in expected.hits], rel=1e-12
         )
-        per_stream: dict[int, int] = {}
-        for _, i in expected:
-            stream = 1 if i < 100_000 else 2
-            per_stream[stream] = per_stream.get(stream, 0) + 1
-        assert found.per_stream == per_stream
+        assert found.per_stream == expected.per_stream
 
 
 def test_everything_is_the_scope_of_all_streams(index: SearchIndex) -> None:

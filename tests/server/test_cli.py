@@ -18,6 +18,8 @@ from tests.server import cli_support
 from tests.server.cli_support import serving, wait_until
 from tests.server.front_support import FRONTS
 
+pytestmark = pytest.mark.long
+
 EVENT = {"type": "user.message", "text": "hello"}
 both = pytest.mark.parametrize("front", FRONTS)
 

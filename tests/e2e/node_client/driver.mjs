@@ -20,9 +20,12 @@ function senders(statuses) {
   }
   return {
     once,
-    // Every request goes out twice, as if the first answer had been lost.
+    // Every request that is taken goes out twice, as if the first answer had been lost. One
+    // that overtook another on its way is not taken (409); the client sends it again by itself.
     twice: async (...request) => {
-      await (await once(...request)).arrayBuffer()
+      const first = await once(...request)
+      if (first.status === 409) return first
+      await first.arrayBuffer()
       return once(...request)
     },
     // A request whose answer did not come is sent again until one does.
