@@ -366,7 +366,7 @@ static uint32_t gather(struct tr_reactor *reactor, const struct epoll_event *eve
         } else if (value <= TR_LISTENERS_MAX) {
             callers |= UINT32_C(1) << (value - LISTENER(0));
         } else {
-            struct connection *c = find(reactor, value);
+            struct connection *c = find_watched(reactor, value);
             if (c == NULL)
                 continue;
             c->readable = 1;

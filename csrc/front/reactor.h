@@ -16,8 +16,10 @@
    A request that waits for something to happen is parked: that its client left is then told at
    once, by a row, and not by the answer that finds nobody.
 
-   A handle is a connection's slot and the slot's generation, so that the handle of one that
-   has ended is nobody's: such calls do nothing and are counted as stale.
+   A handle names a request, or an offered connection: it is a slot and the slot's generation, which
+   changes with each connection and each answer. So the handle of a request that was answered, and
+   that of a connection that has ended, are nobody's: calls with them do nothing and are counted as
+   stale.
 
    Threads: tr_reactor_answer, _answer_rows, _answer_alike, _peer and _counters may be called from
    any. All others belong to one thread, and tr_reactor_free comes when no other call is in
