@@ -42,7 +42,7 @@ _Key = tuple[object, int | None, bool, str, Grant]
 class Group:
     """Waits that are to get one answer. ``wait`` and ``known`` are those of one of them."""
 
-    __slots__ = ("close", "cursor", "far", "handles", "key", "known", "room", "wait")
+    __slots__ = ("close", "cursor", "far", "handles", "key", "known", "overdue", "room", "wait")
 
     def __init__(self, room: Room, key: _Key, wait: Wait, known: Known, close: bool) -> None:
         self.room = room
@@ -55,6 +55,8 @@ class Group:
         self.far = False
         """What they are to get is being read from disk."""
         self.handles: dict[int, None] = {}
+        self.overdue: list[int] = []
+        """Whose time was over meanwhile, and some who are gone."""
 
 
 class Room(Listener):
@@ -107,8 +109,10 @@ class Parked:
         self._shared = shared
         self._hand_over = hand_over
         self._on_sent = on_sent
-        # All waits are equally long, so these are in the order of their ends.
-        self._waiting: OrderedDict[int, _Waiter] = OrderedDict()
+        self._waiting: dict[int, _Waiter] = {}
+        # Whose time is not over yet. All waits are equally long: these are in the order of their
+        # ends.
+        self._ends: OrderedDict[int, _Waiter] = OrderedDict()
         self._leaving: OrderedDict[int, float] = OrderedDict()
         self._new: list[int] = []
         self._ready: dict[Group, None] = {}
@@ -150,7 +154,8 @@ class Parked:
             group.cursor = max(group.cursor or 0, wait.cursor)
         hub.come(stream_id)
         group.handles[handle] = None
-        self._waiting[handle] = _Waiter(group, known, now + hub.patience_s, began)
+        waiter = _Waiter(group, known, now + hub.patience_s, began)
+        self._waiting[handle] = self._ends[handle] = waiter
         self._new.append(handle)
         if wait.start != wait.head.tail or wait.head.closed:
             self._ready[group] = None
@@ -209,6 +214,7 @@ class Parked:
         released = []
         for handle in handles:
             released.append(self._waiting.pop(handle))
+            self._ends.pop(handle, None)
             del group.handles[handle]
             if self._leaving:
                 self._leaving.pop(handle, None)
@@ -255,8 +261,8 @@ class Parked:
 
     def _wake_at(self) -> float:
         at = self._touch_at
-        if self._waiting:
-            at = min(at, next(iter(self._waiting.values())).deadline + TOGETHER_S)
+        if self._ends:
+            at = min(at, next(iter(self._ends.values())).deadline + TOGETHER_S)
         if self._leaving:
             at = min(at, next(iter(self._leaving.values())))
         return at
@@ -268,9 +274,8 @@ class Parked:
             for group in list(room.groups.values()):
                 self._look(batch, group, list(group.handles), False)
         due: dict[Group, list[int]] = {}
-        for handle, waiter in self._waiting.items():
-            if waiter.deadline > now:
-                break
+        while self._ends and next(iter(self._ends.values())).deadline <= now:
+            handle, waiter = self._ends.popitem(last=False)
             due.setdefault(waiter.group, []).append(handle)
         for group, handles in due.items():
             self._look(batch, group, handles, True)
@@ -286,6 +291,8 @@ class Parked:
         if not handles:
             return
         if not wait.hub.bridge.is_near(wait.head.key, wait.start):
+            if over:
+                group.overdue += handles
             if not group.far:
                 group.far = True
                 assert self._nursery is not None
@@ -304,10 +311,23 @@ class Parked:
         look = partial(self._service.look, group.known, wait, over=False)
         found = await wait.hub.bridge.near(wait.head.key, wait.start, look)
         group.far = False
-        if found is not None and group.handles:
+        if found is None:
+            self._look_again(group)
+        elif group.handles:
             batch = AlikeBatch()
             self._answer(batch, group, list(group.handles), found)
             self._send(batch)
+
+    def _look_again(self, group: Group) -> None:
+        """What could not be told until now is for the next turn, and so is who is overdue."""
+        for handle in reversed(group.overdue):
+            waiter = self._waiting.get(handle)
+            if waiter is not None:
+                self._ends[handle] = waiter
+                self._ends.move_to_end(handle, last=False)
+        group.overdue.clear()
+        if group.handles:
+            self._mark(group.room)
 
     def _answer(self, batch: AlikeBatch, group: Group, handles: list[int], found: Found) -> None:
         """Put the answer to some of a group into the batch; they wait no more."""
