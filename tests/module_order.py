@@ -189,9 +189,9 @@ tailrace_server.fast.socket_io
 tailrace_server.fast.shared
 tailrace_server.fast.heads
 tailrace_server.fast.reactor
+tailrace_server.fast.forms
 tailrace_server.fast.append_answer
 tailrace_server.fast.page_answer
-tailrace_server.fast.row_answer
 tailrace_server.fast.answers
 tailrace_server.fast.kept
 tailrace_server.fast.rows
