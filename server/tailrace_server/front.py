@@ -96,8 +96,8 @@ class InSteps(Handler, Protocol):
         """
         ...
 
-    def look(self, known: Known, wait: Wait, *, over: bool) -> Found | None:
-        """What there is to answer after a wait, whose time may be over; None if nothing."""
+    def look(self, known: Known, wait: Wait, *, over: bool) -> Found | Wait | None:
+        """What there is to answer after a wait, whose time may be over; see :class:`Wait`."""
         ...
 
     @property

@@ -303,7 +303,11 @@ class Parked:
             found = batch.looks[look]
         else:
             found = batch.looks[look] = self._service.look(group.known, wait, over=over)
-        if found is not None:
+        if isinstance(found, Wait):
+            if over:
+                group.overdue += handles
+            self._go_on(group, found)
+        elif found is not None:
             self._answer(batch, group, handles, found)
 
     async def _look_far(self, group: Group) -> None:
@@ -311,12 +315,32 @@ class Parked:
         look = partial(self._service.look, group.known, wait, over=False)
         found = await wait.hub.bridge.near(wait.head.key, wait.start, look)
         group.far = False
+        if not group.handles:
+            return
         if found is None:
             self._look_again(group)
-        elif group.handles:
+        elif isinstance(found, Wait):
+            self._go_on(group, found)
+        else:
             batch = AlikeBatch()
             self._answer(batch, group, list(group.handles), found)
             self._send(batch)
+
+    def _go_on(self, group: Group, wait: Wait) -> None:
+        """There was nothing for a group but to wait from further on, perhaps with others."""
+        self._look_again(group)
+        groups = group.room.groups
+        del groups[group.key]
+        group.wait = wait
+        group.key = (wait.same, *group.key[1:])
+        other = groups.setdefault(group.key, group)
+        if other is not group:
+            for handle in group.handles:
+                self._waiting[handle].group = other
+            other.handles |= group.handles
+            group.handles = {}
+            if group.cursor is not None:
+                other.cursor = max(other.cursor or 0, group.cursor)
 
     def _look_again(self, group: Group) -> None:
         """What could not be told until now is for the next turn, and so is who is overdue."""
@@ -326,8 +350,7 @@ class Parked:
                 self._ends[handle] = waiter
                 self._ends.move_to_end(handle, last=False)
         group.overdue.clear()
-        if group.handles:
-            self._mark(group.room)
+        self._mark(group.room)
 
     def _answer(self, batch: AlikeBatch, group: Group, handles: list[int], found: Found) -> None:
         """Put the answer to some of a group into the batch; they wait no more."""
