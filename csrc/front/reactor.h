@@ -105,6 +105,7 @@ struct tr_reactor_counters {
     uint64_t offered;
     uint64_t idle; /* closed because nothing came */
     uint64_t departed; /* clients of parked requests that left, half or whole */
+    uint64_t bodies; /* bytes of the bodies of requests that are out, or have a head by now */
 };
 
 /* NULL and errno, or a reactor without listeners. */
@@ -133,6 +134,10 @@ void tr_reactor_poll(struct tr_reactor *reactor, uint64_t room, uint8_t *arena,
                      uint64_t arena_capacity, struct tr_row *rows, uint32_t rows_capacity,
                      struct tr_row_field *fields, uint32_t fields_capacity,
                      struct tr_polled *out);
+
+/* From now on a request with whose body there would be more bytes of them than that, from their
+   heads to their answers, is offered for hand-over. For the thread that polls. */
+void tr_reactor_limit_bodies(struct tr_reactor *reactor, uint64_t bytes_max);
 
 /* Sends count answers, each to the connection its handle names: answer i is blob[ends[i - 1]]
    to blob[ends[i]]. An answer that the client does not take at once is offered for hand-over.

@@ -280,6 +280,53 @@ def test_answers_after_the_close_go_nowhere(reactor: Reactor) -> None:
         assert reactor.take(handle) is None
 
 
+# -- bodies
+
+
+def post(length: int) -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % length
+
+
+def test_bodies_are_held_from_their_heads_to_their_answers(reactor: Reactor) -> None:
+    with connect(reactor) as whole, connect(reactor) as begun, connect(reactor) as left:
+        whole.send(post(1000) + b"x" * 1000)
+        handle = one(reactor)
+        assert reactor.bodies_held() == 1000
+        begun.send(post(500) + b"x")
+        assert poll(reactor) == []
+        left.send(post(2000))
+        assert poll(reactor) == []
+        assert reactor.bodies_held() == 3500
+        left.close()
+        assert poll(reactor) == []
+        assert reactor.bodies_held() == 1500
+        reactor.answer([handle], [b"x"], bytes(1))
+        assert reactor.bodies_held() == 500
+        begun.send(b"x" * 499)
+        taken = reactor.take(one(reactor))
+        assert taken is not None
+        socket.close(taken.descriptor)
+        assert reactor.bodies_held() == 0
+
+
+def test_a_body_without_room_is_for_a_task(reactor: Reactor) -> None:
+    reactor.limit_bodies(1500)
+    with connect(reactor) as first, connect(reactor) as second, connect(reactor) as third:
+        first.send(post(1000) + b"x" * 1000)
+        handle = one(reactor)
+        for client, data in ((second, post(501) + b"x" * 501), (third, post(501))):
+            client.send(data)
+            taken = reactor.take(one(reactor, HANDOVER))
+            assert taken is not None
+            socket.close(taken.descriptor)
+            assert taken.input == data
+        assert reactor.bodies_held() == 1000
+        reactor.answer([handle], [b"x"], bytes(1))
+        first.send(post(1500) + b"x" * 1500 + GET % b"1")
+        reactor.answer([one(reactor)], [b"x"], bytes(1))
+        one(reactor)
+
+
 # -- parked: requests that wait
 
 
