@@ -196,6 +196,7 @@ tailrace_server.fast.answers
 tailrace_server.fast.kept
 tailrace_server.fast.rows
 tailrace_server.fast.alike
+tailrace_server.fast.rooms
 tailrace_server.fast.parked
 tailrace_server.fast.tick
 tailrace_server.fast.connection

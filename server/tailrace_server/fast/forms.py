@@ -54,7 +54,7 @@ class Form(NamedTuple):
     literals: tuple[bytes, ...]
     holes: tuple[Hole, ...]
     template: bytes
-    pick: Callable[[Values], Any]
+    pick: Callable[[Values], object]
 
     def fill(self, values: Values) -> bytes:
         """The whole answer."""

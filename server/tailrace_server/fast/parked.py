@@ -18,12 +18,11 @@ from typing import Final
 import trio
 
 from tailrace_server.context import Found, Wait
-from tailrace_server.engine_bridge import Listener
 from tailrace_server.fast.alike import AlikeBatch
 from tailrace_server.fast.reactor import LEFT, Reactor, Taken
+from tailrace_server.fast.rooms import Group, Room, Waiter
 from tailrace_server.fast.shared import Shared
 from tailrace_server.front import HALF_CLOSE_GRACE_S, InSteps
-from tailrace_server.keys import Grant
 from tailrace_server.live import TOUCH_S_MIN
 from tailrace_server.protocol.cursor import company
 from tailrace_server.protocol.message import Chunk
@@ -35,57 +34,6 @@ _CALL_HANDLES_MAX: Final = 32
 _CALL_BYTES_MAX: Final = 512 * 1024
 """Larger calls than these are made in a thread."""
 _CALL_THREADS: Final = 2
-
-_Key = tuple[object, int | None, bool, str, Grant]
-
-
-class Group:
-    """Waits that are to get one answer. ``wait`` and ``known`` are those of one of them."""
-
-    __slots__ = ("close", "cursor", "far", "handles", "key", "known", "overdue", "room", "wait")
-
-    def __init__(self, room: Room, key: _Key, wait: Wait, known: Known, close: bool) -> None:
-        self.room = room
-        self.key = key
-        self.wait = wait
-        self.known = known
-        self.close = close
-        self.cursor = wait.cursor
-        """The foremost of theirs."""
-        self.far = False
-        """What they are to get is being read from disk."""
-        self.handles: dict[int, None] = {}
-        self.overdue: list[int] = []
-        """Whose time was over meanwhile, and some who are gone."""
-
-
-class Room(Listener):
-    """All who wait for one stream."""
-
-    __slots__ = ("_on_news", "groups", "touch_at", "touch_s", "wait")
-
-    def __init__(self, wait: Wait, on_news: Callable[[Room], None]) -> None:
-        self.wait = wait
-        self.groups: dict[_Key, Group] = {}
-        self.touch_s = wait.hub.touch_step_s(wait.head)
-        self.touch_at = inf
-        self._on_news = on_news
-
-    def wake(self) -> None:
-        self._on_news(self)
-
-    def look_again(self) -> None:
-        self._on_news(self)
-
-
-class _Waiter:
-    __slots__ = ("began", "deadline", "group", "known")
-
-    def __init__(self, group: Group, known: Known, deadline: float, began: float) -> None:
-        self.group = group
-        self.known = known
-        self.deadline = deadline
-        self.began = began
 
 
 class Parked:
@@ -109,10 +57,10 @@ class Parked:
         self._shared = shared
         self._hand_over = hand_over
         self._on_sent = on_sent
-        self._waiting: dict[int, _Waiter] = {}
+        self._waiting: dict[int, Waiter] = {}
         # Whose time is not over yet. All waits are equally long: these are in the order of their
         # ends.
-        self._ends: OrderedDict[int, _Waiter] = OrderedDict()
+        self._ends: OrderedDict[int, Waiter] = OrderedDict()
         self._leaving: OrderedDict[int, float] = OrderedDict()
         self._new: list[int] = []
         self._ready: dict[Group, None] = {}
@@ -154,7 +102,7 @@ class Parked:
             group.cursor = max(group.cursor or 0, wait.cursor)
         hub.come(stream_id)
         group.handles[handle] = None
-        waiter = _Waiter(group, known, now + hub.patience_s, began)
+        waiter = Waiter(group, known, now + hub.patience_s, began)
         self._waiting[handle] = self._ends[handle] = waiter
         self._new.append(handle)
         if wait.start != wait.head.tail or wait.head.closed:
@@ -209,7 +157,7 @@ class Parked:
             self._touch_at = min(self._touch_at, room.touch_at)
         return room
 
-    def _release(self, group: Group, handles: Iterable[int]) -> list[_Waiter]:
+    def _release(self, group: Group, handles: Iterable[int]) -> list[Waiter]:
         """Let some, or all, of a group go."""
         released = []
         for handle in handles:
