@@ -189,13 +189,14 @@ tailrace_server.fast.socket_io
 tailrace_server.fast.shared
 tailrace_server.fast.heads
 tailrace_server.fast.reactor
+tailrace_server.fast.forms
 tailrace_server.fast.append_answer
 tailrace_server.fast.page_answer
-tailrace_server.fast.row_answer
 tailrace_server.fast.answers
 tailrace_server.fast.kept
 tailrace_server.fast.rows
 tailrace_server.fast.alike
+tailrace_server.fast.rooms
 tailrace_server.fast.parked
 tailrace_server.fast.tick
 tailrace_server.fast.connection

@@ -7,6 +7,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -42,6 +43,7 @@ struct tr_reactor *tr_reactor_new(const struct tr_reactor_limits *limits)
         .fields_max = limits->fields_max,
     };
     reactor->request_max = limits->head_max + limits->body_max;
+    reactor->bodies_max = UINT64_MAX;
     reactor->free = reactor->ready.first = reactor->leaving.first = NOBODY;
     reactor->slots = calloc(limits->connections_max, sizeof *reactor->slots);
     reactor->epoll = epoll_create1(EPOLL_CLOEXEC);
@@ -205,6 +207,8 @@ static enum outcome go_on(struct tr_reactor *reactor, struct connection *c, stru
         if (found == TR_HTTP_OTHER)
             return OFFER;
         const uint32_t whole = request.head_length + request.body_length;
+        if (request.head_length != 0 && !hold_body(reactor, c, request.body_length))
+            return OFFER;
         if (found == TR_HTTP_COMPLETE) {
             memcpy(sink->arena + sink->used->arena, data, whole);
             emit(reactor, c, &request, sink);
@@ -250,7 +254,7 @@ static enum outcome advance(struct tr_reactor *reactor, struct connection *c, st
         return got < 0 ? END : WAIT;
     struct tr_http_request request;
     const int32_t found = tr_http_parse(data, (uint64_t)got, &reactor->http, &request);
-    if (found == TR_HTTP_COMPLETE) {
+    if (found == TR_HTTP_COMPLETE && hold_body(reactor, c, request.body_length)) {
         const uint32_t whole = request.head_length + request.body_length;
         emit(reactor, c, &request, sink);
         return keep(c, data + whole, (uint32_t)got - whole) ? OUT : END;
@@ -260,7 +264,7 @@ static enum outcome advance(struct tr_reactor *reactor, struct connection *c, st
     c->since_ms = now_ms();
     if (found == TR_HTTP_OTHER)
         return OFFER;
-    return c->readable ? go_on(reactor, c, sink) : WAIT;
+    return go_on(reactor, c, sink);
 }
 
 static void conclude(struct tr_reactor *reactor, struct connection *c, enum outcome outcome)
@@ -366,7 +370,7 @@ static uint32_t gather(struct tr_reactor *reactor, const struct epoll_event *eve
         } else if (value <= TR_LISTENERS_MAX) {
             callers |= UINT32_C(1) << (value - LISTENER(0));
         } else {
-            struct connection *c = find(reactor, value);
+            struct connection *c = find_watched(reactor, value);
             if (c == NULL)
                 continue;
             c->readable = 1;

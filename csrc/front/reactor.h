@@ -16,8 +16,10 @@
    A request that waits for something to happen is parked: that its client left is then told at
    once, by a row, and not by the answer that finds nobody.
 
-   A handle is a connection's slot and the slot's generation, so that the handle of one that
-   has ended is nobody's: such calls do nothing and are counted as stale.
+   A handle names a request, or an offered connection: it is a slot and the slot's generation, which
+   changes with each connection and each answer. So the handle of a request that was answered, and
+   that of a connection that has ended, are nobody's: calls with them do nothing and are counted as
+   stale.
 
    Threads: tr_reactor_answer, _answer_rows, _answer_alike, _peer and _counters may be called from
    any. All others belong to one thread, and tr_reactor_free comes when no other call is in
@@ -103,6 +105,7 @@ struct tr_reactor_counters {
     uint64_t offered;
     uint64_t idle; /* closed because nothing came */
     uint64_t departed; /* clients of parked requests that left, half or whole */
+    uint64_t bodies; /* bytes of the bodies of requests that are out, or have a head by now */
 };
 
 /* NULL and errno, or a reactor without listeners. */
@@ -131,6 +134,10 @@ void tr_reactor_poll(struct tr_reactor *reactor, uint64_t room, uint8_t *arena,
                      uint64_t arena_capacity, struct tr_row *rows, uint32_t rows_capacity,
                      struct tr_row_field *fields, uint32_t fields_capacity,
                      struct tr_polled *out);
+
+/* From now on a request with whose body there would be more bytes of them than that, from their
+   heads to their answers, is offered for hand-over. For the thread that polls. */
+void tr_reactor_limit_bodies(struct tr_reactor *reactor, uint64_t bytes_max);
 
 /* Sends count answers, each to the connection its handle names: answer i is blob[ends[i - 1]]
    to blob[ends[i]]. An answer that the client does not take at once is offered for hand-over.

@@ -15,7 +15,7 @@ from tailrace.batch import Batch, Flag, Kind
 from tailrace.fields import BadFields, Fields, Tag, Value, to_int, to_text
 from tailrace.operation import Producer, Snapshot, StreamKey
 from tailrace.producer import ProducerState
-from tailrace.stream import NO_PRODUCERS, StreamConfig, StreamState, is_json_type
+from tailrace.stream import NO_PRODUCERS, StreamConfig, StreamState, after_append, is_json_type
 
 
 class BucketState(NamedTuple):
@@ -161,22 +161,8 @@ def _append(catalog: Catalog, state: StreamState, batch: Batch) -> StreamState:
             producers = producers.set(producer, ProducerState(epoch, seq))
             if closed:
                 closed_by = Producer(producer, epoch, seq)
-    return StreamState(
-        state.config,
-        tail + len(batch.ends),
-        state.start,
-        closed,
-        batch.created_at_ms,
-        state.last_touch_ms,
-        stream_seq,
-        producers,
-        closed_by,
-        state.metadata,
-        state.forks,
-        state.deleted,
-        state.detached,
-        state.snapshot,
-    )
+    tail += len(batch.ends)
+    return after_append(state, tail, batch.created_at_ms, stream_seq, producers, closed, closed_by)
 
 
 def _create(catalog: Catalog, batch: Batch) -> Change:

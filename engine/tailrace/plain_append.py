@@ -23,7 +23,7 @@ from tailrace.operation import Append
 from tailrace.outcome import Appended
 from tailrace.producer import ProducerState
 from tailrace.storage import PAGE_BYTES
-from tailrace.stream import StreamState
+from tailrace.stream import StreamState, after_append
 
 _pack: Final = HEADER.pack
 _new: Final = tuple.__new__
@@ -118,15 +118,8 @@ def plain_append(
         whole[:HEADER_BYTES] = header
         whole += PADDING[length - used]
         parts = (whole,)
-    # Not StreamState(...), and so on: a Python function between takes longer than all the rest.
-    after = _new(
-        StreamState,
-        (
-            config, tail + count, state.start, False, created_at_ms, state.last_touch_ms,
-            state.stream_seq, producers, None, state.metadata, state.forks, False,
-            state.detached, state.snapshot,
-        ),
-    )  # fmt: skip
+    after = after_append(state, tail + count, created_at_ms, state.stream_seq, producers)
+    # Not Appended(...), and so on: a Python function between takes longer than all the rest.
     outcome = _new(
         Appended,
         (stream_id, tail, tail + count, False, False, False, created_at_ms, epoch, seq),

@@ -20,7 +20,7 @@ from tailrace.limits import BATCH_ALIGNMENT_BYTES, BATCH_RECORDS_MAX, SEAL_BYTES
 from tailrace.native import build_batches
 from tailrace.operation import StreamKey
 from tailrace.rows import AppendedRows, Rows
-from tailrace.stream import StreamState
+from tailrace.stream import StreamState, after_append
 
 _NOBODY: Final[dict[StreamKey, int]] = {}
 
@@ -54,7 +54,6 @@ def plain_rows(
     fits = capacity + SEAL_BYTES <= room and len(lengths) <= BATCH_RECORDS_MAX
     streams = catalog.streams
     id_of = (catalog.names if fits else _NOBODY).get
-    new = tuple.__new__
     json_flag = Flag.JSON
     states: dict[int, StreamState] = {}
     left: list[int] = []
@@ -65,10 +64,11 @@ def plain_rows(
     for key, content_type, count in zip(keys, content_types, counts, strict=True):
         stream_id = id_of(key)
         if stream_id is not None:
+            state = streams[stream_id]
             (
-                config, tail, start, closed, created_at_ms, last_touch_ms, stream_seq, producers,
-                _, metadata, forks, deleted, detached, snapshot,
-            ) = streams[stream_id]  # fmt: skip
+                config, tail, _, closed, created_at_ms, _, stream_seq, producers,
+                _, _, _, deleted, _, _,
+            ) = state  # fmt: skip
             if (
                 not closed
                 and not deleted
@@ -78,14 +78,9 @@ def plain_rows(
             ):
                 if created_at_ms < now_ms:
                     created_at_ms = now_ms
-                # Not StreamState(...): a Python function between takes longer than all the rest.
-                states[stream_id] = new(
-                    StreamState,
-                    (
-                        config, tail + count, start, False, created_at_ms, last_touch_ms,
-                        stream_seq, producers, None, metadata, forks, False, detached, snapshot,
-                    ),
-                )  # fmt: skip
+                states[stream_id] = after_append(
+                    state, tail + count, created_at_ms, stream_seq, producers
+                )
                 stream_ids.append(stream_id)
                 firsts.append(tail)
                 times.append(created_at_ms)

@@ -12,6 +12,7 @@ from tailrace.producer import ProducerState
 
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
 JSON_MEDIA_TYPE: Final = "application/json"
+_new: Final = tuple.__new__
 NO_PRODUCERS: Final[Map[str, ProducerState]] = Map()
 
 
@@ -60,6 +61,27 @@ class StreamState(NamedTuple):
     deleted: bool
     detached: bool
     snapshot: Snapshot | None
+
+
+def after_append(
+    state: StreamState,
+    tail: int,
+    created_at_ms: int,
+    stream_seq: str | None,
+    producers: Map[str, ProducerState],
+    closed: bool = False,
+    closed_by: Producer | None = None,
+) -> StreamState:
+    """The stream after records up to before ``tail``, the close, or both."""
+    config, _, start, _, _, touch_ms, _, _, _, metadata, forks, deleted, detached, snapshot = state
+    # Not StreamState(...): another function between takes as long as this one, for every append.
+    return _new(
+        StreamState,
+        (
+            config, tail, start, closed, created_at_ms, touch_ms, stream_seq, producers, closed_by,
+            metadata, forks, deleted, detached, snapshot,
+        ),
+    )  # fmt: skip
 
 
 def media_type(content_type: str) -> str:

@@ -5,6 +5,7 @@ bound on what all the others hold together.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -13,7 +14,9 @@ from tailrace_server.front import KIB, FrontLimits, Refusal, body_late
 from tailrace_server.protocol.message import BodyAborted, BodyStream
 
 SMALL_BODY_BYTES: Final = 64 * KIB
-"""Smaller bodies are never refused for those that others hold: they come with one read."""
+SMALL_SHARE: Final = 8
+"""Larger bodies leave one part in so many of the budget to those that are not larger, so that a
+few clients who announce much, and send it slowly, do not keep everybody from appending."""
 
 
 class BodyBudget:
@@ -21,12 +24,28 @@ class BodyBudget:
 
     A body counts with the length it announces, or without one with what has come of it: who
     is refused has sent nothing in vain, and nobody waits for others that wait in turn. A
-    body that is alone always finds room.
+    body that is alone always finds room. ``elsewhere`` tells what is held beside the shares.
     """
 
-    def __init__(self, bytes_max: int) -> None:
+    def __init__(self, bytes_max: int, elsewhere: Callable[[], int] = lambda: 0) -> None:
         self.bytes_max = bytes_max
-        self.held = 0
+        self._elsewhere = elsewhere
+        self.shared = 0
+        """What the shares hold."""
+
+    @property
+    def held(self) -> int:
+        return self.shared + self._elsewhere()
+
+    @property
+    def room_elsewhere(self) -> int:
+        """What may be held beside the shares."""
+        return max(0, self.bytes_max - self.shared)
+
+    def most(self, wanted: int) -> int:
+        """Up to where a body of this size may fill the budget."""
+        kept = 0 if wanted <= SMALL_BODY_BYTES else self.bytes_max // SMALL_SHARE
+        return self.bytes_max - kept
 
 
 class BodyShare:
@@ -40,17 +59,18 @@ class BodyShare:
 
     def grow(self, wanted: int) -> bool:
         """Hold ``wanted`` bytes from now on; False if there is no room for them."""
-        if wanted <= max(self._held, SMALL_BODY_BYTES):
+        if wanted <= self._held:
             return True
-        others = self._budget.held - self._held
-        if others and others + wanted > self._budget.bytes_max:
+        budget = self._budget
+        others = budget.held - self._held
+        if others and others + wanted > budget.most(wanted):
             return False
-        self._budget.held = others + wanted
+        budget.shared += wanted - self._held
         self._held = wanted
         return True
 
     def release(self) -> None:
-        self._budget.held -= self._held
+        self._budget.shared -= self._held
         self._held = 0
 
 

@@ -115,9 +115,10 @@ class Wait(NamedTuple):
     """A long-poll, of the stream that ``head`` shows, from ``start`` on (protocol section 5.7).
 
     ``look(over, revoked)`` says what there is to answer, None if nothing: ``over`` when the time
-    is, ``revoked`` when the key is. It reads from ``start`` and may block if that is not near
-    (:meth:`EngineBridge.is_near`). Raises as a handler does. Waits for one stream that are the
-    ``same`` get the same answers. ``cursor`` is the client's.
+    is, ``revoked`` when the key is. It is a wait again, from further on, where what it found is
+    nothing to answer; then that is to look at once. It reads from ``start`` and may block if that
+    is not near (:meth:`EngineBridge.is_near`). Raises as a handler does. Waits for one stream that
+    are the ``same`` get the same answers. ``cursor`` is the client's.
     """
 
     hub: Hub
@@ -125,7 +126,7 @@ class Wait(NamedTuple):
     start: int
     same: Hashable
     cursor: int | None
-    look: Callable[[bool, bool], Found | None]
+    look: Callable[[bool, bool], Found | Wait | None]
 
 
 Planned = Plan | Wait | Response | PlainPage | Lasting
@@ -244,9 +245,13 @@ async def wait_for(wait: Wait, grant: Grant) -> Response:
         while True:
             look = partial(wait.look, trio.current_time() >= deadline, grant.revoked)
             found = await hub.bridge.near(head.key, wait.start, look)
-            if found is not None:
+            if isinstance(found, Wait):
+                wait = found
+                await trio.lowlevel.checkpoint()
+            elif found is not None:
                 return found(hub.cursor(wait.cursor))
-            await hub.wait(subscription, head, deadline)
+            else:
+                await hub.wait(subscription, head, deadline)
 
 
 def session_key(session: str) -> StreamKey:

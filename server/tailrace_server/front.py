@@ -96,8 +96,8 @@ class InSteps(Handler, Protocol):
         """
         ...
 
-    def look(self, known: Known, wait: Wait, *, over: bool) -> Found | None:
-        """What there is to answer after a wait, whose time may be over; None if nothing."""
+    def look(self, known: Known, wait: Wait, *, over: bool) -> Found | Wait | None:
+        """What there is to answer after a wait, whose time may be over; see :class:`Wait`."""
         ...
 
     @property
@@ -133,8 +133,8 @@ class FrontLimits:
     target_bytes_max: the request target alone (414).
     head_fields_max: number of header fields (431).
     body_bytes_max: decoded body (413).
-    bodies_bytes_max: such bodies together, from their heads to the ends of their answers; one
-        that finds no room gets 503 with ``Retry-After`` before it is read.
+    bodies_bytes_max: such bodies together, from their heads to their answers; one that finds no
+        room gets 503 with ``Retry-After``, before it is read if it does not come with its head.
     connections_max: open connections; one more gets 503 with ``Retry-After``.
     head_timeout_s: from the first byte of a request to the end of its head (408).
     body_timeout_s: for a body, plus a second for every ``body_bytes_per_s_min`` (408).

@@ -48,7 +48,7 @@ class FrontSamples(Collector):
         )
         yield GaugeMetricFamily(
             f"{name}bodies_held_bytes",
-            "Request bodies in memory, small ones not counted",
+            "Bodies of requests in progress",
             value=self._bodies_held(),
         )
         for what, meaning, value in (

@@ -241,8 +241,8 @@ class Service:
         except Exception as error:
             return _fault(known.request, error)
 
-    def look(self, known: Known, wait: Wait, *, over: bool) -> Found | None:
-        """What ``wait``, the plan for ``known``, comes to now; None if nothing. Not counted.
+    def look(self, known: Known, wait: Wait, *, over: bool) -> Found | Wait | None:
+        """What ``wait``, the plan for ``known``, comes to now; see :class:`Wait`. Not counted.
 
         ``over``: its time is. May block where :class:`Wait` says so. From any thread.
         """

@@ -26,6 +26,15 @@ void make_form(struct tr_form *form)
     }
 }
 
+/* Their requests have been answered. */
+static void bury(const uint64_t *handles, uint32_t count)
+{
+    pthread_mutex_lock(&shared.lock);
+    for (uint32_t i = 0; i < count; i++)
+        shared.dead[shared.dead_count++ % DEAD_MAX] = handles[i];
+    pthread_mutex_unlock(&shared.lock);
+}
+
 /* A handle that is nobody's. */
 static uint64_t dead_handle(uint64_t other, uint64_t *dice)
 {
@@ -61,6 +70,7 @@ static void answer_rows(const struct job *jobs, uint32_t count, uint64_t *dice)
     if (tr_reactor_answer_rows(shared.reactor, &shared.form, handles, used, ids, firsts, counts,
                                groups) != count)
         broken("a row's answer found its connection gone, or a stale one found one");
+    bury(handles, used);
 }
 
 void answer(struct job *jobs, uint32_t count, uint64_t *dice, uint8_t *blob)
@@ -90,9 +100,11 @@ void answer(struct job *jobs, uint32_t count, uint64_t *dice, uint8_t *blob)
         ends[used++] = length;
         live++;
     }
-    if (used != 0 && tr_reactor_answer(shared.reactor, handles, ends, flags, used, blob,
-                                       length) != live)
-        broken("an answer found its connection gone, or a stale one found one");
+    if (used != 0) {
+        if (tr_reactor_answer(shared.reactor, handles, ends, flags, used, blob, length) != live)
+            broken("an answer found its connection gone, or a stale one found one");
+        bury(handles, used);
+    }
     if (row_count)
         answer_rows(rows, row_count, dice);
 }
@@ -130,6 +142,7 @@ void answer_alike(const struct job *jobs, uint32_t count, uint64_t *dice, uint8_
     if (tr_reactor_answer_alike(shared.reactor, handles, which, used, ends, flags, pieces, blob,
                                 length) != count)
         broken("an answer found its parked connection gone, or a stale one found one");
+    bury(handles, used);
 }
 
 uint8_t *blob_new(void)

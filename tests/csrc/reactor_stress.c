@@ -237,6 +237,7 @@ static void *poller_main(void *argument)
             .columns = {columns[0], columns[1], columns[2], columns[3], handles, columns[4],
                         columns[5], payload, roll(&dice, 9) ? arena_capacity + ROWS : 100},
         };
+        tr_reactor_limit_bodies(shared.reactor, roll(&dice, 4) ? UINT64_MAX : roll(&dice, 40000));
         tr_turn(shared.reactor, LIMITS.connections_max, heads, roll(&dice, 9) != 0, 8, &turn);
         if (turn.polled.accept_error)
             broken("cannot accept");
@@ -330,6 +331,8 @@ int main(int count, char **arguments)
     tr_reactor_counters(shared.reactor, &counters);
     tr_reactor_free(shared.reactor);
     close(listener);
+    if (counters.bodies != 0)
+        broken("bodies are held that nobody sent");
     if (counters.idle != 0)
         broken("a connection was closed for idling that did not");
 #define SHOW(counts, name) printf("%s %llu\n", #name, (unsigned long long)counts.name)

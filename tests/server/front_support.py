@@ -167,7 +167,7 @@ class ServiceDouble:
             return Response(200, (), (b"a" * int(parse_qs(request.query)["n"][0]),))
         return self._show(request)
 
-    def look(self, known: Known, wait: Wait, *, over: bool) -> Found | None:
+    def look(self, known: Known, wait: Wait, *, over: bool) -> Found | Wait | None:
         raise AssertionError("nothing waits in the reactor")
 
     def stage(self, operations: Sequence[Operation], contexts: Sequence[GroupContext]) -> None:

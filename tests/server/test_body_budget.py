@@ -61,6 +61,41 @@ async def test_a_body_without_room_is_a_503_before_it_is_read(kind: str) -> None
 
 
 @both
+async def test_small_bodies_count_too(kind: str) -> None:
+    small = SMALL_BODY_BYTES - 4000
+    async with running(kind, LIMITS) as server:
+        whole = head(small) + b"x" * small
+        clients = [await server.connect() for _ in range(4)]
+        for number, client in enumerate(clients, 1):
+            await client.send(whole if number % 2 else whole[:-1000])
+            await eventually(lambda want=number * small: held(server) == want)  # type: ignore[misc]
+        assert held(server) + small > LIMITS.bodies_bytes_max
+        for path in ("/wait", "/shown"):
+            refused = await server.ask(head(small, path) + b"x" * small)
+            assert (refused.status, refused.header("retry-after")) == (503, "1")
+        assert (await server.ask(b"GET /none HTTP/1.1\r\nHost: a\r\n\r\n")).status == 204
+        server.service.release.set()
+        for number, client in enumerate(clients, 1):
+            await client.send(b"" if number % 2 else b"x" * 1000)
+            assert (await client.answer()).body == b"released"
+            await client.stream.aclose()
+        await eventually(lambda: held(server) == 0)
+        assert (await server.ask(head(small, "/shown") + b"x" * small)).status == 200
+
+
+@both
+async def test_large_bodies_leave_room_for_small_ones(kind: str) -> None:
+    async with running(kind, FrontLimits(bodies_bytes_max=800_000)) as server:
+        async with await server.connect() as client:
+            await client.send(head(650_000))
+            await eventually(lambda: held(server) == 650_000)
+            assert (await server.ask(head(LARGE) + b"x")).status == 503
+            for _ in range(3):
+                answer = await server.ask(head(60_000, "/small") + b"x" * 60_000)
+                assert answer.status == 200
+
+
+@both
 async def test_a_body_of_unknown_length_holds_what_came_of_it(kind: str) -> None:
     async with running(kind, LIMITS) as server:
         async with await server.connect() as first, await server.connect() as second:
@@ -109,19 +144,25 @@ async def test_a_streamed_body_holds_nothing(kind: str) -> None:
     )
 )
 def test_the_sum_is_held_and_given_back(steps: list[tuple[int, int | None]]) -> None:
-    budget = BodyBudget(6 * SMALL_BODY_BYTES)
+    budget = BodyBudget(6 * SMALL_BODY_BYTES, lambda: 3000)
     shares = [BodyShare(budget) for _ in range(4)]
     wants = [0] * 4
     for index, wanted in steps:
         if wanted is None:
             shares[index].release()
             wants[index] = 0
-        elif shares[index].grow(wanted) and wanted > SMALL_BODY_BYTES:
-            wants[index] = max(wants[index], wanted)
-        assert budget.held == sum(wants) <= budget.bytes_max
+        else:
+            others = budget.held - wants[index]
+            if shares[index].grow(wanted):
+                wants[index] = max(wants[index], wanted)
+                assert wanted <= SMALL_BODY_BYTES or others <= 6 * SMALL_BODY_BYTES * 7 // 8
+            else:
+                assert others + wanted > 6 * SMALL_BODY_BYTES * 7 // 8
+        assert budget.held == 3000 + sum(wants) <= budget.bytes_max
+        assert budget.room_elsewhere == budget.bytes_max - sum(wants)
     for share in shares:
         share.release()
-    assert budget.held == 0
+    assert budget.held == 3000
 
 
 async def test_an_error_does_not_keep_its_request(tmp_path: Path) -> None:

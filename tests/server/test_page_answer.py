@@ -13,7 +13,7 @@ from tailrace.operation import StreamKey
 from tailrace.read_result import ReadResult
 from tailrace_server.context import PlainPage
 from tailrace_server.fast import writer
-from tailrace_server.fast.page_answer import Forms
+from tailrace_server.fast.page_answer import PageForms
 
 TYPES = (
     "application/json",
@@ -52,7 +52,7 @@ def pages(draw: st.DrawFn) -> PlainPage:
 
 @given(several=st.lists(pages(), min_size=1, max_size=4))
 def test_both_ways_give_the_same_bytes(several: list[PlainPage]) -> None:
-    forms = Forms()
+    forms = PageForms()
     while True:
         second = int(time.time())
         short = [forms.answer(page) for page in several]

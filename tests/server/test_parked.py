@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -14,6 +15,7 @@ import tailrace
 from tailrace.operation import Append
 from tailrace_server.config import ServiceConfig
 from tailrace_server.engine_bridge import GroupContext, Listener
+from tailrace_server.fast import parked
 from tailrace_server.keys import Key
 from tailrace_server.protocol.cursor import JITTER_S_MAX, next_cursor
 from tests.server.front_support import RawClient, eventually
@@ -198,18 +200,6 @@ async def test_sessions_wait_there_too(tmp_path: Path, query: str) -> None:
         assert server.figure("handed_over") == 0
 
 
-async def test_a_session_that_is_filtered_waits_in_a_task(tmp_path: Path) -> None:
-    async with serving(tmp_path) as server:
-        await server.client("POST", EVENTS, {"type": "a"})
-        client = await server.poll(EVENTS, NOW + "&type=b")
-        await eventually(lambda: server.readers == 1)
-        assert server.figure("parked") == 0
-        await server.client("POST", EVENTS, [{"type": "a"}, {"type": "b"}])
-        answer = (await taken(client)).json()
-        assert isinstance(answer, dict)
-        assert [event["type"] for event in answer["data"]] == ["b"]
-
-
 async def test_old_records_are_read_in_a_thread(tmp_path: Path) -> None:
     small = tailrace.Options(segment_bytes=tailrace.limits.SEGMENT_BYTES_MIN)
     async with serving(tmp_path, options=small) as server:
@@ -223,6 +213,48 @@ async def test_old_records_are_read_in_a_thread(tmp_path: Path) -> None:
             found = answer.json()
             assert isinstance(found, list)
             assert [text.rstrip("x") for text in found] == [f"{n}" for n in range(12)]
+
+
+async def test_time_that_ends_during_a_slow_read_wakes_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The read's end does; until then there is nothing to do."""
+    turns = 0
+    turn = parked.Parked._turn
+
+    def counted(self: parked.Parked, now: float) -> None:
+        nonlocal turns
+        turns += 1
+        turn(self, now)
+
+    monkeypatch.setattr(parked.Parked, "_turn", counted)
+    small = tailrace.Options(segment_bytes=tailrace.limits.SEGMENT_BYTES_MIN)
+    config = ServiceConfig(long_poll_timeout_s=0.05)
+    async with serving(tmp_path, config, options=small) as server:
+        await server.make("a")
+        for number in range(12):
+            await server.append("a", f"{number}" + 20_000 * "x")
+        bridge = server.service.context.bridge
+        read = bridge.store.read_pieces
+        begun, disk = threading.Event(), threading.Event()
+
+        def slow(*arguments: Any, **options: Any) -> tailrace.ReadPieces:
+            begun.set()
+            assert disk.wait(10)
+            return read(*arguments, **options)
+
+        monkeypatch.setattr(bridge.store, "read_pieces", slow)
+        clients = [await server.poll("a", "offset=-1") for _ in range(3)]
+        await eventually(begun.is_set)
+        await trio.sleep(0.5)
+        assert server.figure("parked") == 3
+        assert turns < 10
+        reset(clients.pop())
+        await server.parked(2)
+        disk.set()
+        assert [answer.status for answer in await all_taken(clients)] == [200, 200]
+        # Time ends waits as before.
+        assert (await taken(await server.poll("a"))).status == 204
 
 
 async def test_5_1_those_who_wait_keep_a_ttl_alive(tmp_path: Path) -> None:

@@ -90,7 +90,40 @@ def test_requests_in_a_row_come_one_by_one(reactor: Reactor) -> None:
         assert poll(reactor) == []
         reactor.answer([handle], [b"first"], bytes(1))
         assert is_readable(reactor)
-        assert poll(reactor) == [(handle, REQUEST, b"/2")]
+        ((_, kind, target),) = poll(reactor)
+        assert (kind, target) == (REQUEST, b"/2")
+
+
+def test_a_handle_dies_with_its_answer(reactor: Reactor) -> None:
+    """What comes late for a request that was answered is no answer to the next one."""
+    with connect(reactor) as client:
+        client.send(GET % b"1" + GET % b"2")
+        old = one(reactor)
+        assert reactor.answer([old], [b"first"], bytes(1)) == 1
+        new = one(reactor)
+        assert reactor.answer([old], [b"late"], bytes(1)) == 0
+        assert reactor.answer_alike([old], [0], [b"late"], bytes(1)) == 0
+        assert reactor.park([old]) == []
+        assert reactor.take(old) is None
+        assert reactor.peer(old) == ""
+        assert reactor.counters()["stale"] == 4
+        client.shutdown(socket.SHUT_WR)
+        assert poll(reactor) == []  # the one that is out is not parked
+        assert reactor.answer([new], [b"second"], bytes(1)) == 1
+        assert client.recv(100) == b"firstsecond"
+
+
+def test_events_find_a_connection_however_many_requests_it_had(reactor: Reactor) -> None:
+    with connect(reactor) as client:
+        for number in range(5):
+            client.send(GET % b"%d" % number)
+            reactor.answer([one(reactor)], [b"x"], bytes(1))
+            assert client.recv(100) == b"x"
+        client.send(GET % b"last")
+        handle = one(reactor)
+        assert reactor.park([handle]) == []
+        client.close()
+        assert poll(reactor) == [(handle, LEFT, b"")]
 
 
 def test_a_handle_dies_with_its_connection(reactor: Reactor) -> None:
@@ -136,8 +169,9 @@ def test_the_rest_of_an_answer_is_handed_over(reactor: Reactor) -> None:
         client.send(GET % b"1" + GET % b"2")
         handle = one(reactor)
         assert reactor.answer([handle], [answer], bytes(1)) == 1
-        assert one(reactor, HANDOVER) == handle
-        taken = reactor.take(handle)
+        offered = one(reactor, HANDOVER)
+        assert reactor.take(handle) is None
+        taken = reactor.take(offered)
         assert taken is not None
         with socket.socket(fileno=taken.descriptor):
             assert taken.input == GET % b"2"
@@ -155,8 +189,7 @@ def test_what_is_not_plain_is_handed_over_with_all_its_bytes(reactor: Reactor) -
         client.send(GET % b"1" + odd)
         handle = one(reactor)
         reactor.answer([handle], [b"first"], bytes(1))
-        assert one(reactor, HANDOVER) == handle
-        taken = reactor.take(handle)
+        taken = reactor.take(one(reactor, HANDOVER))
         assert taken is not None
         socket.close(taken.descriptor)
         assert (taken.input, taken.output) == (odd, b"")
@@ -193,8 +226,7 @@ def test_closing_on_unread_bytes_is_for_a_task(reactor: Reactor) -> None:
         handle = one(reactor)
         client.send(GET % b"2")
         reactor.answer([handle], [b"last"], bytes([CLOSE]))
-        assert one(reactor, HANDOVER) == handle
-        taken = reactor.take(handle)
+        taken = reactor.take(one(reactor, HANDOVER))
         assert taken is not None
         socket.close(taken.descriptor)
         assert (taken.closing, taken.input, taken.output) == (True, b"", b"")
@@ -248,6 +280,53 @@ def test_answers_after_the_close_go_nowhere(reactor: Reactor) -> None:
         assert reactor.take(handle) is None
 
 
+# -- bodies
+
+
+def post(length: int) -> bytes:
+    return b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % length
+
+
+def test_bodies_are_held_from_their_heads_to_their_answers(reactor: Reactor) -> None:
+    with connect(reactor) as whole, connect(reactor) as begun, connect(reactor) as left:
+        whole.send(post(1000) + b"x" * 1000)
+        handle = one(reactor)
+        assert reactor.bodies_held() == 1000
+        begun.send(post(500) + b"x")
+        assert poll(reactor) == []
+        left.send(post(2000))
+        assert poll(reactor) == []
+        assert reactor.bodies_held() == 3500
+        left.close()
+        assert poll(reactor) == []
+        assert reactor.bodies_held() == 1500
+        reactor.answer([handle], [b"x"], bytes(1))
+        assert reactor.bodies_held() == 500
+        begun.send(b"x" * 499)
+        taken = reactor.take(one(reactor))
+        assert taken is not None
+        socket.close(taken.descriptor)
+        assert reactor.bodies_held() == 0
+
+
+def test_a_body_without_room_is_for_a_task(reactor: Reactor) -> None:
+    reactor.limit_bodies(1500)
+    with connect(reactor) as first, connect(reactor) as second, connect(reactor) as third:
+        first.send(post(1000) + b"x" * 1000)
+        handle = one(reactor)
+        for client, data in ((second, post(501) + b"x" * 501), (third, post(501))):
+            client.send(data)
+            taken = reactor.take(one(reactor, HANDOVER))
+            assert taken is not None
+            socket.close(taken.descriptor)
+            assert taken.input == data
+        assert reactor.bodies_held() == 1000
+        reactor.answer([handle], [b"x"], bytes(1))
+        first.send(post(1500) + b"x" * 1500 + GET % b"1")
+        reactor.answer([one(reactor)], [b"x"], bytes(1))
+        one(reactor)
+
+
 # -- parked: requests that wait
 
 
@@ -290,7 +369,7 @@ def test_a_wait_ends_with_its_answer(reactor: Reactor) -> None:
         assert reactor.park([handle]) == []
         assert not is_readable(reactor)  # the second request waits behind the first
         reactor.answer([handle], [b"first"], bytes(1))
-        assert one(reactor) == handle
+        assert one(reactor) != handle
         client.close()
         assert poll(reactor) == []
 

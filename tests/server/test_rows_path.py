@@ -16,7 +16,7 @@ from tailrace.operation import StreamKey
 from tailrace.rows import AppendedRows, Rows
 from tailrace.ticket import RowsTaken, Ticket
 from tailrace_server.engine_bridge import RowsContext
-from tailrace_server.fast.row_answer import general
+from tailrace_server.fast.append_answer import general
 from tailrace_server.keys import Key, KeyRing
 from tests.server.rows_support import (
     JSON,

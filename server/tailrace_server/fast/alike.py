@@ -8,7 +8,7 @@ from typing import Final
 
 import structlog
 
-from tailrace_server.context import Found
+from tailrace_server.context import Found, Wait
 from tailrace_server.fast import writer
 from tailrace_server.fast.reactor import CLOSE
 from tailrace_server.front import failed
@@ -48,7 +48,7 @@ class AlikeBatch:
         self.bytes = 0
         self.large: list[tuple[int, SharedAnswer]] = []
         self.counts: Counter[tuple[str, int]] = Counter()
-        self.looks: dict[Hashable, Found | None] = {}
+        self.looks: dict[Hashable, Found | Wait | None] = {}
         self._answers: dict[tuple[Found, int, bool], SharedAnswer] = {}
 
     def answer(self, found: Found, cursor: int, close: bool) -> SharedAnswer:

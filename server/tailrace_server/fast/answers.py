@@ -18,7 +18,7 @@ from tailrace.outcome import Appended
 from tailrace_server.context import Plan
 from tailrace_server.engine_bridge import GroupContext
 from tailrace_server.fast import writer
-from tailrace_server.fast.append_answer import Forms, plain_status
+from tailrace_server.fast.append_answer import AppendForms, plain_status
 from tailrace_server.fast.reactor import CLOSE, Reactor
 from tailrace_server.fast.shared import Shared
 from tailrace_server.front import InSteps, failed
@@ -78,7 +78,7 @@ class Answers:
         self._reactor = reactor
         self._service = service
         self._shared = shared
-        self._forms = Forms()
+        self.forms = AppendForms()
         self._token = trio.lowlevel.current_trio_token()
         self.tell = self._tell
         """The one bound method, so that contexts have equal ones at no cost."""
@@ -128,7 +128,7 @@ class Answers:
         """A group is durable, or has failed. On the committing thread."""
         batch = Batch()
         handles, pieces, flags, counts = batch.handles, batch.pieces, batch.flags, batch.counts
-        form = self._forms.now()
+        answer = self.forms.answer
         short = not (self._shared.access_log or self._shared.draining)
         for ticket in tickets:
             pending, outcome = ticket.context, ticket.outcome
@@ -140,9 +140,10 @@ class Answers:
                 and plan.plain
                 and not pending.close
                 and (status := plain_status(outcome))
+                and (data := answer(outcome)) is not None
             ):
                 handles.append(pending.handle)
-                pieces.append(form.fill(outcome))
+                pieces.append(data)
                 flags.append(0)
                 counts[(pending.known.route, status)] += 1
                 continue

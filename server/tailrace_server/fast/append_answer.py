@@ -1,38 +1,72 @@
-"""The answers to the appends that nearly all appends are, by filling in what changes.
+"""The answers to the appends that nearly all appends are, by filling in forms (see ``forms``).
 
-The forms are cut out of answers made the general way, so nothing is spelled a second time;
-they hold for a second, like the Date in them.
+Python fills them in for one append, and C for many (``csrc/front/answer_form``).
 """
 
 from __future__ import annotations
 
-import time
-from typing import Final, NamedTuple
+from itertools import product
+from typing import Any, Final, NamedTuple
 
-from tailrace.offset import encode_offset
+from tailrace.limits import PRODUCER_NUMBER_MAX
 from tailrace.outcome import Appended
+from tailrace_server._reactor import ffi, lib
 from tailrace_server.fast import writer
-from tailrace_server.protocol import caching, render
+from tailrace_server.fast.forms import (
+    BadForm,
+    Form,
+    Forms,
+    Hole,
+    Values,
+    check,
+    class_number,
+    cut,
+    ordinal_class,
+)
+from tailrace_server.protocol import render
 
-_SAMPLE: Final = Appended(0x5A4D504C45, 7_654_320, 7_654_321, False, False, False, 0)
-_OF_PRODUCER: Final = _SAMPLE._replace(producer_epoch=987_654_321, producer_seq=898_989_898)
+_BYTES_MAX: Final[int] = lib.TR_FORM_BYTES_MAX
+_STREAM_ID: Final = 0x5A4D504C45
+_STREAM_ID_MAX: Final = 2**64 - 1
+_EPOCH: Final = 898_989_898
+_SEQ: Final = 656_565_656
+
+# The values of these forms are an outcome's.
+_OF_STREAM: Final = Appended._fields.index("stream_id")
+_OF_TAIL: Final = Appended._fields.index("tail")
+_OF_EPOCH: Final = Appended._fields.index("producer_epoch")
+_OF_SEQ: Final = Appended._fields.index("producer_seq")
+_IN_C: Final = {
+    (_OF_TAIL, "d"): lib.TR_HOLE_TAIL,
+    (_OF_STREAM, "x"): lib.TR_HOLE_STREAM,
+}
 
 
-class Form(NamedTuple):
-    """Templates of whole answers, with places for what :func:`_values` gives."""
+class Appending(NamedTuple):
+    """Forms for the answers to appends after which the tail is from ``first`` to ``last``.
 
-    second: int
-    plain: str
-    of_producer: str
+    ``form`` is the ``struct tr_form`` for plain ones.
+    """
 
-    def fill(self, outcome: Appended) -> bytes:
-        """The whole answer to an outcome of :func:`plain_status`, on a connection that stays."""
-        template = self.plain if outcome.producer_epoch is None else self.of_producer
-        return (template % _values(outcome)).encode("latin-1")
+    plain: Form
+    of_producer: Form
+    form: Any
+    first: int
+    last: int
+
+
+def appended(stream_id: int, base: int, tail: int) -> Appended:
+    """The outcome for plain records, of the ordinals from ``base`` to before ``tail``."""
+    return Appended(stream_id, base, tail, False, False, False, 0)
+
+
+def general(stream_id: int, tail: int) -> bytes:
+    """The answer to a plain append, on a connection that stays."""
+    return _general(appended(stream_id, tail - 1, tail))
 
 
 def plain_status(outcome: Appended) -> int:
-    """The status of an answer that :meth:`Form.fill` can make; 0 if it says more than that."""
+    """The status of an answer that a form can make; 0 if it says more than that."""
     if outcome.closed:
         return 0
     if outcome.producer_epoch is None:
@@ -40,41 +74,80 @@ def plain_status(outcome: Appended) -> int:
     return 0 if outcome.duplicate or outcome.tail == outcome.base else 200
 
 
-def _values(outcome: Appended) -> tuple[str | int, ...]:
-    """What an answer tells of its append, in its order."""
-    token = encode_offset(outcome.tail)
-    tag = caching.tail_tag(outcome.stream_id, outcome.tail, closed=False)
-    if outcome.producer_epoch is None:
-        return token, tag
-    assert outcome.producer_seq is not None
-    return token, tag, outcome.producer_epoch, outcome.producer_seq
+def fill(form: Any, stream_id: int, tail: int) -> bytes:
+    """What C makes of a ``struct tr_form``."""
+    out = ffi.new("uint8_t[]", _BYTES_MAX)
+    return bytes(ffi.buffer(out, lib.tr_form_fill(form, stream_id, tail, out)))
 
 
-def _template(outcome: Appended) -> str:
-    """The answer to this outcome with places in it for its values."""
-    rest = writer.joined(render.appended(outcome), "POST", close=False).decode("latin-1")
-    pieces = []
-    for value in _values(outcome):
-        before, found, rest = rest.partition(str(value))
-        assert found
-        pieces.append(before.replace("%", "%%"))
-    return "%s".join([*pieces, rest.replace("%", "%%")])
+def make_forms(number: int) -> Appending:
+    """The forms of this moment for one class of tails. Raises :class:`BadForm`."""
+    tails = ordinal_class(number)
+    holes = {b"%x" % _STREAM_ID: Hole(_OF_STREAM, "x"), **tails.holes(_OF_TAIL)}
+    outcome = appended(_STREAM_ID, tails.sample - 1, tails.sample)
+    ends = [
+        appended(stream_id, tail - 1, tail)
+        for stream_id, tail in product((1, _STREAM_ID_MAX), (tails.first, tails.last))
+    ]
+    plain = cut(_general(outcome), holes)
+    check(plain.fill, _general, ends)
+    form = _in_c(plain)
+    check(lambda values: fill(form, values[_OF_STREAM], values[_OF_TAIL]), _general, ends)
+
+    holes[b"%d" % _EPOCH] = Hole(_OF_EPOCH)
+    holes[b"%d" % _SEQ] = Hole(_OF_SEQ)
+    of_producer = cut(_general(_by_producer(outcome, _EPOCH, _SEQ)), holes)
+    numbers = (0, PRODUCER_NUMBER_MAX)
+    samples = [_by_producer(end, *both) for end in ends for both in product(numbers, numbers)]
+    check(of_producer.fill, _general, samples)
+    return Appending(plain, of_producer, form, tails.first, tails.last)
 
 
-def make_form(second: int) -> Form:
-    """The form of this moment; ``second`` is its time."""
-    return Form(second, _template(_SAMPLE), _template(_OF_PRODUCER))
-
-
-class Forms:
-    """The form of now. For any thread."""
+class AppendForms:
+    """The forms of now. For any thread."""
 
     def __init__(self) -> None:
-        self._form = make_form(int(time.time()))
+        self._forms: Forms[int, Appending] = Forms(make_forms)
 
-    def now(self) -> Form:
-        second = int(time.time())
-        form = self._form
-        if form.second != second:
-            form = self._form = make_form(second)
-        return form
+    def of_tail(self, tail: int) -> Appending | None:
+        """Those for ``tail``; None if there are none."""
+        return self._forms.of(class_number(tail))
+
+    def answer(self, outcome: Appended) -> bytes | None:
+        """The whole answer to an outcome of :func:`plain_status`, on a connection that stays.
+
+        None if there is no form for it.
+        """
+        forms = self._forms.of(class_number(outcome.tail))
+        if forms is None:
+            return None
+        form = forms.plain if outcome.producer_epoch is None else forms.of_producer
+        return form.template % form.pick(outcome)
+
+
+def _by_producer(outcome: Appended, epoch: int, seq: int) -> Appended:
+    return outcome._replace(producer_epoch=epoch, producer_seq=seq)
+
+
+def _general(values: Values) -> bytes:
+    return writer.joined(render.appended(Appended._make(values)), "POST", close=False)
+
+
+def _in_c(form: Form) -> Any:
+    """``struct tr_form``. Raises :class:`BadForm` if it would be too large."""
+    literals, holes = form.literals, form.holes
+    size = sum(map(len, literals))
+    if len(literals) > lib.TR_FORM_PIECES_MAX or size > _BYTES_MAX:
+        raise BadForm("an append's answer is too long to be a form")
+    into = [(_IN_C[hole.value, hole.kind], hole.width) for hole in holes]
+    into.append((lib.TR_HOLE_NONE, 0))
+    pieces = [(len(literal), *hole) for literal, hole in zip(literals, into, strict=True)]
+    return ffi.new(
+        "struct tr_form *",
+        {
+            "piece_count": len(pieces),
+            "byte_count": size,
+            "pieces": pieces,
+            "bytes": b"".join(literals),
+        },
+    )

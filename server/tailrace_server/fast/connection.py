@@ -229,6 +229,9 @@ class Connection:
                 await self._io.send_response(method, event, close=True, http_10=False)
                 await self._io.linger()
                 return
+            if not self._share.grow(len(event.request.body)):  # it came whole
+                await self._refuse(no_room_for_body())
+                return
             if not await self._answer(event):
                 await self._part()
                 return

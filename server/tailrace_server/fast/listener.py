@@ -39,7 +39,7 @@ class FastFront:
         limits = limits or FrontLimits()
         self._service = service
         self._reactor = Reactor(limits)
-        self.bodies = BodyBudget(limits.bodies_bytes_max)
+        self.bodies = BodyBudget(limits.bodies_bytes_max, self._reactor.bodies_held)
         self._counters = FrontCounters()
         self._shared = Shared(
             service, limits, access_log, self.bodies, self._counters, self._reactor.adopt
@@ -139,6 +139,7 @@ class FastFront:
         connections_max = self._shared.limits.connections_max
         while True:
             await trio.lowlevel.wait_readable(descriptor)
+            self._reactor.limit_bodies(self.bodies.room_elsewhere)
             tick.run(connections_max - len(self._tasks))
             if self._shared.draining:
                 self._end_if_drained()

@@ -1,89 +1,95 @@
-"""The answer to the catch-up read that most are, by filling in what changes.
-
-The forms are cut out of answers made the general way, so nothing is spelled a second time; they
-hold for a second, like the Date in them.
-"""
+"""The answer to the catch-up read that most are, by filling in a form (see ``forms``)."""
 
 from __future__ import annotations
 
-import time
 from array import array
-from typing import Final, NamedTuple
+from functools import partial
+from itertools import product
+from typing import Final
 
-from tailrace.offset import encode_offset
 from tailrace.operation import StreamKey
 from tailrace.read_result import ReadResult
 from tailrace_server.context import PlainPage
 from tailrace_server.fast import writer
-from tailrace_server.protocol import caching, stream_response
+from tailrace_server.fast.forms import (
+    Form,
+    Forms,
+    Hole,
+    Values,
+    check,
+    class_number,
+    cut,
+    ordinal_class,
+)
+from tailrace_server.protocol import stream_response
 
-_NEXT: Final = 7_654_321
-_BODY: Final = b"s" * 97_531
-_TYPE: Final = "sample/of-a-type"
+_STREAM_ID: Final = 0x5A4D504C45
+_STREAM_ID_MAX: Final = 2**64 - 1
+_FIRST: Final = 1_234_567
+_LENGTH: Final = 97_531
+_TYPE: Final = b"sample/of-a-type"
 
-
-class Form(NamedTuple):
-    """The head, around the content type, the entity tag, the offset and the length."""
-
-    before: str
-    behind_type: str
-    behind_tag: str
-    behind_offset: str
-    behind_length: str
-
-    def fill(self, result: ReadResult) -> bytes:
-        """The whole answer, on a connection that stays."""
-        tag = caching.etag(result.stream_id, result.first, result.next, closed=False)
-        body = stream_response.body(result)
-        head = (
-            f"{self.before}{result.content_type}{self.behind_type}{tag}{self.behind_tag}"
-            f"{encode_offset(result.next)}{self.behind_offset}{sum(map(len, body))}"
-            f"{self.behind_length}"
-        )
-        return b"".join((head.encode("ascii"), *body))
+_Key = tuple[bool, bool, int]
 
 
-def make_form(*, private: bool, up_to_date: bool) -> Form:
-    """The form of this moment."""
-    sample = ReadResult(
+def make_form(key: _Key) -> Form:
+    """The form of the head, at this moment, of pages that are private and up to date as ``key``
+    says, and whose ``next`` is of the class that it names. Raises :class:`forms.BadForm`.
+
+    Its values are the stream's id, ``first``, ``next``, the body's length, the content type.
+    """
+    private, up_to_date, number = key
+    nexts = ordinal_class(number)
+    sample = _STREAM_ID, _FIRST, nexts.sample, _LENGTH, _TYPE
+    general = partial(_general, private, up_to_date)
+    holes = {
+        b"%x" % _STREAM_ID: Hole(0, "x"),
+        b"%d" % _FIRST: Hole(1),
+        **nexts.holes(2),
+        b"%d" % _LENGTH: Hole(3),
+        _TYPE: Hole(4, "b"),
+    }
+    form = cut(general(sample), holes)
+    ends = product((1, _STREAM_ID_MAX), (0, nexts.first - 1), (nexts.first, nexts.last))
+    check(form.fill, general, [(*end, length, b"a/b; c") for end in ends for length in (1, 4096)])
+    return form
+
+
+def _general(private: bool, up_to_date: bool, values: Values) -> bytes:
+    """The head of the general answer, on a connection that stays."""
+    stream_id, first, next_ordinal, length, content_type = values
+    body = b"s" * length
+    result = ReadResult(
         key=StreamKey("sample", "sample"),
-        stream_id=0x5A4D504C45,
-        content_type=_TYPE,
+        stream_id=stream_id,
+        content_type=content_type.decode("latin-1"),
         is_json=False,
-        first=_NEXT - 1,
-        next=_NEXT,
-        tail=_NEXT if up_to_date else _NEXT + 1,
+        first=first,
+        next=next_ordinal,
+        tail=next_ordinal if up_to_date else next_ordinal + 1,
         closed=False,
         expires_at_ms=None,
-        payload=memoryview(_BODY),
-        ends=array("I", (len(_BODY),)),
+        payload=memoryview(body),
+        ends=array("I", (length,)),
     )
-    whole = writer.joined(PlainPage(sample, private).response(), "GET", close=False)
-    rest = whole.removesuffix(_BODY).decode("ascii")
-    tag = caching.etag(sample.stream_id, sample.first, sample.next, closed=False)
-    pieces = []
-    for filled in (_TYPE, tag, encode_offset(_NEXT), str(len(_BODY))):
-        piece, rest = rest.split(filled)
-        pieces.append(piece)
-    return Form._make((*pieces, rest))
+    whole = writer.joined(PlainPage(result, private).response(), "GET", close=False)
+    return whole.removesuffix(body)
 
 
-class Forms:
+class PageForms:
     """The forms of now. For the Trio thread."""
 
     def __init__(self) -> None:
-        self._second = 0
-        self._forms: dict[tuple[bool, bool], Form] = {}
+        self._forms: Forms[_Key, Form] = Forms(make_form)
 
-    def answer(self, page: PlainPage) -> bytes:
-        """The whole answer, on a connection that stays."""
-        second = int(time.time())
-        if second != self._second:
-            self._second = second
-            self._forms.clear()
+    def answer(self, page: PlainPage) -> bytes | None:
+        """The whole answer, on a connection that stays; None if there is no form for it."""
         result, private = page
-        which = private, result.next == result.tail
-        form = self._forms.get(which)
+        form = self._forms.of((private, result.next == result.tail, class_number(result.next)))
         if form is None:
-            form = self._forms[which] = make_form(private=private, up_to_date=which[1])
-        return form.fill(result)
+            return None
+        body = stream_response.body(result)
+        length = sum(map(len, body))
+        content_type = result.content_type.encode("latin-1")
+        values = result.stream_id, result.first, result.next, length, content_type
+        return b"".join((form.fill(values), *body))

@@ -18,12 +18,11 @@ from typing import Final
 import trio
 
 from tailrace_server.context import Found, Wait
-from tailrace_server.engine_bridge import Listener
 from tailrace_server.fast.alike import AlikeBatch
 from tailrace_server.fast.reactor import LEFT, Reactor, Taken
+from tailrace_server.fast.rooms import Group, Room, Waiter
 from tailrace_server.fast.shared import Shared
 from tailrace_server.front import HALF_CLOSE_GRACE_S, InSteps
-from tailrace_server.keys import Grant
 from tailrace_server.live import TOUCH_S_MIN
 from tailrace_server.protocol.cursor import company
 from tailrace_server.protocol.message import Chunk
@@ -35,55 +34,6 @@ _CALL_HANDLES_MAX: Final = 32
 _CALL_BYTES_MAX: Final = 512 * 1024
 """Larger calls than these are made in a thread."""
 _CALL_THREADS: Final = 2
-
-_Key = tuple[object, int | None, bool, str, Grant]
-
-
-class Group:
-    """Waits that are to get one answer. ``wait`` and ``known`` are those of one of them."""
-
-    __slots__ = ("close", "cursor", "far", "handles", "key", "known", "room", "wait")
-
-    def __init__(self, room: Room, key: _Key, wait: Wait, known: Known, close: bool) -> None:
-        self.room = room
-        self.key = key
-        self.wait = wait
-        self.known = known
-        self.close = close
-        self.cursor = wait.cursor
-        """The foremost of theirs."""
-        self.far = False
-        """What they are to get is being read from disk."""
-        self.handles: dict[int, None] = {}
-
-
-class Room(Listener):
-    """All who wait for one stream."""
-
-    __slots__ = ("_on_news", "groups", "touch_at", "touch_s", "wait")
-
-    def __init__(self, wait: Wait, on_news: Callable[[Room], None]) -> None:
-        self.wait = wait
-        self.groups: dict[_Key, Group] = {}
-        self.touch_s = wait.hub.touch_step_s(wait.head)
-        self.touch_at = inf
-        self._on_news = on_news
-
-    def wake(self) -> None:
-        self._on_news(self)
-
-    def look_again(self) -> None:
-        self._on_news(self)
-
-
-class _Waiter:
-    __slots__ = ("began", "deadline", "group", "known")
-
-    def __init__(self, group: Group, known: Known, deadline: float, began: float) -> None:
-        self.group = group
-        self.known = known
-        self.deadline = deadline
-        self.began = began
 
 
 class Parked:
@@ -107,8 +57,10 @@ class Parked:
         self._shared = shared
         self._hand_over = hand_over
         self._on_sent = on_sent
-        # All waits are equally long, so these are in the order of their ends.
-        self._waiting: OrderedDict[int, _Waiter] = OrderedDict()
+        self._waiting: dict[int, Waiter] = {}
+        # Whose time is not over yet. All waits are equally long: these are in the order of their
+        # ends.
+        self._ends: OrderedDict[int, Waiter] = OrderedDict()
         self._leaving: OrderedDict[int, float] = OrderedDict()
         self._new: list[int] = []
         self._ready: dict[Group, None] = {}
@@ -150,7 +102,8 @@ class Parked:
             group.cursor = max(group.cursor or 0, wait.cursor)
         hub.come(stream_id)
         group.handles[handle] = None
-        self._waiting[handle] = _Waiter(group, known, now + hub.patience_s, began)
+        waiter = Waiter(group, known, now + hub.patience_s, began)
+        self._waiting[handle] = self._ends[handle] = waiter
         self._new.append(handle)
         if wait.start != wait.head.tail or wait.head.closed:
             self._ready[group] = None
@@ -204,11 +157,12 @@ class Parked:
             self._touch_at = min(self._touch_at, room.touch_at)
         return room
 
-    def _release(self, group: Group, handles: Iterable[int]) -> list[_Waiter]:
+    def _release(self, group: Group, handles: Iterable[int]) -> list[Waiter]:
         """Let some, or all, of a group go."""
         released = []
         for handle in handles:
             released.append(self._waiting.pop(handle))
+            self._ends.pop(handle, None)
             del group.handles[handle]
             if self._leaving:
                 self._leaving.pop(handle, None)
@@ -255,8 +209,8 @@ class Parked:
 
     def _wake_at(self) -> float:
         at = self._touch_at
-        if self._waiting:
-            at = min(at, next(iter(self._waiting.values())).deadline + TOGETHER_S)
+        if self._ends:
+            at = min(at, next(iter(self._ends.values())).deadline + TOGETHER_S)
         if self._leaving:
             at = min(at, next(iter(self._leaving.values())))
         return at
@@ -268,9 +222,8 @@ class Parked:
             for group in list(room.groups.values()):
                 self._look(batch, group, list(group.handles), False)
         due: dict[Group, list[int]] = {}
-        for handle, waiter in self._waiting.items():
-            if waiter.deadline > now:
-                break
+        while self._ends and next(iter(self._ends.values())).deadline <= now:
+            handle, waiter = self._ends.popitem(last=False)
             due.setdefault(waiter.group, []).append(handle)
         for group, handles in due.items():
             self._look(batch, group, handles, True)
@@ -286,6 +239,8 @@ class Parked:
         if not handles:
             return
         if not wait.hub.bridge.is_near(wait.head.key, wait.start):
+            if over:
+                group.overdue += handles
             if not group.far:
                 group.far = True
                 assert self._nursery is not None
@@ -296,7 +251,11 @@ class Parked:
             found = batch.looks[look]
         else:
             found = batch.looks[look] = self._service.look(group.known, wait, over=over)
-        if found is not None:
+        if isinstance(found, Wait):
+            if over:
+                group.overdue += handles
+            self._go_on(group, found)
+        elif found is not None:
             self._answer(batch, group, handles, found)
 
     async def _look_far(self, group: Group) -> None:
@@ -304,10 +263,42 @@ class Parked:
         look = partial(self._service.look, group.known, wait, over=False)
         found = await wait.hub.bridge.near(wait.head.key, wait.start, look)
         group.far = False
-        if found is not None and group.handles:
+        if not group.handles:
+            return
+        if found is None:
+            self._look_again(group)
+        elif isinstance(found, Wait):
+            self._go_on(group, found)
+        else:
             batch = AlikeBatch()
             self._answer(batch, group, list(group.handles), found)
             self._send(batch)
+
+    def _go_on(self, group: Group, wait: Wait) -> None:
+        """There was nothing for a group but to wait from further on, perhaps with others."""
+        self._look_again(group)
+        groups = group.room.groups
+        del groups[group.key]
+        group.wait = wait
+        group.key = (wait.same, *group.key[1:])
+        other = groups.setdefault(group.key, group)
+        if other is not group:
+            for handle in group.handles:
+                self._waiting[handle].group = other
+            other.handles |= group.handles
+            group.handles = {}
+            if group.cursor is not None:
+                other.cursor = max(other.cursor or 0, group.cursor)
+
+    def _look_again(self, group: Group) -> None:
+        """What could not be told until now is for the next turn, and so is who is overdue."""
+        for handle in reversed(group.overdue):
+            waiter = self._waiting.get(handle)
+            if waiter is not None:
+                self._ends[handle] = waiter
+                self._ends.move_to_end(handle, last=False)
+        group.overdue.clear()
+        self._mark(group.room)
 
     def _answer(self, batch: AlikeBatch, group: Group, handles: list[int], found: Found) -> None:
         """Put the answer to some of a group into the batch; they wait no more."""

@@ -179,6 +179,14 @@ class Reactor:
             rows = map(self.row, ffi.unpack(turn.columns.left, left))
         return Polled(self.arena() if left else b"", rows, turn.polled.accept_error)
 
+    def limit_bodies(self, bytes_max: int) -> None:
+        """Offer what does not find room beside the other requests' bodies, which are counted."""
+        lib.tr_reactor_limit_bodies(self._pointer, bytes_max)
+
+    def bodies_held(self) -> int:
+        """Bytes of the bodies of requests that are out, or of which the head has come."""
+        return self.counters()["bodies"]
+
     def arena(self) -> bytes:
         """The requests' bytes."""
         return bytes(ffi.buffer(self._arena, self._turn.polled.arena))

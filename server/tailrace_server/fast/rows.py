@@ -19,14 +19,14 @@ from tailrace.errors import TailraceError
 from tailrace.rows import AppendedRows, Rows
 from tailrace_server.engine_bridge import RowsContext
 from tailrace_server.fast.answers import Answers, Batch, started
+from tailrace_server.fast.append_answer import appended
 from tailrace_server.fast.heads import Leader
 from tailrace_server.fast.reactor import Columns, Reactor
-from tailrace_server.fast.row_answer import RowForms, appended
 from tailrace_server.fast.shared import Shared
 from tailrace_server.front import InSteps
 from tailrace_server.protocol import render
 
-_STATUS: Final = render.appended(appended(1, 0)).status
+_STATUS: Final = render.appended(appended(1, 0, 1)).status
 
 _log = structlog.get_logger("tailrace.front")
 
@@ -59,7 +59,7 @@ class RowsPath:
         self._service = service
         self._shared = shared
         self._answers = answers
-        self._forms = RowForms()
+        self._forms = answers.forms
         self._told = self._tell
         """The one bound method, so that contexts have equal ones at no cost."""
         self.taken = 0
@@ -173,7 +173,8 @@ class RowsPath:
         began = started(self._shared)
         for leader, handle, stream, row in _rows(pending):
             if stream_ids[stream]:
-                response = render.appended(appended(stream_ids[stream], firsts[stream] + row))
+                base = firsts[stream] + row
+                response = render.appended(appended(stream_ids[stream], base, base + 1))
                 self._answers.add(batch, handle, leader.known.request, response, False, began)
 
 

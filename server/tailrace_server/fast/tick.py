@@ -19,7 +19,7 @@ from tailrace_server.context import Lasting, PlainPage, Plan, Wait
 from tailrace_server.fast.answers import Answers, Batch, Pending, started
 from tailrace_server.fast.heads import HEAD_BYTES_MAX, key_of
 from tailrace_server.fast.kept import KeptAnswers
-from tailrace_server.fast.page_answer import Forms
+from tailrace_server.fast.page_answer import PageForms
 from tailrace_server.fast.parked import Parked
 from tailrace_server.fast.reactor import (
     HANDOVER,
@@ -71,7 +71,7 @@ class Tick:
         self._rows = RowsPath(reactor, service, shared, answers)
         self._kept = KeptAnswers(service, shared, answers)
         self._heads_kept = 0
-        self._forms = Forms()
+        self._pages = PageForms()
         # A client says the same fields of all that it asks for.
         self._fields: dict[bytes, HeaderList] = {}
 
@@ -187,9 +187,10 @@ class Tick:
         if type(plan) is Plan:
             contexts.append(Pending(self._answers.tell, handle, known, plan, not keep_alive, began))
         elif type(plan) is PlainPage:
-            if keep_alive and not (self._shared.access_log or self._shared.draining):
+            short = keep_alive and not (self._shared.access_log or self._shared.draining)
+            if short and (data := self._pages.answer(plan)) is not None:
                 batch.handles.append(handle)
-                batch.pieces.append(self._forms.answer(plan))
+                batch.pieces.append(data)
                 batch.flags.append(0)
                 batch.counts[(known.route, 200)] += 1
             else:

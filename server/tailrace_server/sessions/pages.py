@@ -43,6 +43,24 @@ def all_of(result: tailrace.ReadResult, *, processed: bool) -> Page:
     return Page([result.payload[:-1]] if result.count else [], result.next)
 
 
+def some_of(
+    result: tailrace.ReadResult, *, limit: int | None, types: frozenset[str], processed: bool
+) -> Page:
+    """The first ``limit`` events of some types in what was read; of all types, if none is named.
+
+    It goes to the end of what was read unless it is full.
+    """
+    if not types:
+        return all_of(result, processed=processed)
+    found: list[memoryview] = []
+    for ordinal, record in enumerate(result.records(), result.first):
+        if views.event_type(record) in types:
+            found.append(record)
+            if len(found) == limit:
+                return Page(_run(found, processed), ordinal + 1)
+    return Page(_run(found, processed), result.next)
+
+
 async def ascending(
     bridge: EngineBridge,
     head: tailrace.Head,

@@ -91,7 +91,7 @@ def prepare_get(context: Context, call: Call) -> Step | None:
     """A plain page of the oldest events, which need not wait, or a long-poll."""
     query = session_query.events_query(call.request, call.query)
     if query.live is Live.LONG_POLL:
-        return None if query.types else partial(long_poll.poll_now, context, call, query)
+        return partial(long_poll.poll_now, context, call, query)
     if query.live is not None or query.text is not None or query.descending:
         return None
     if query.types or query.created.bounded or query.page is not None:

@@ -1,17 +1,18 @@
-"""What C makes of a form is the general answer to an append, for every stream and tail."""
+"""What C makes of a form is the general answer to an append, for every stream and tail.
+
+Python's side of that is in ``test_append_answer.py``.
+"""
 
 from __future__ import annotations
 
 import time
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace.limits import ORDINAL_MAX
 from tailrace_server._reactor import ffi, lib
-from tailrace_server.fast import row_answer
-from tailrace_server.fast.row_answer import BadForm, RowForms, digit_class, fill, general, make_form
+from tailrace_server.fast.append_answer import AppendForms, fill, general
 
 BORDERS = sorted({10**n + d for n in range(19) for d in (-1, 0, 1)} - {0, -1})
 STREAM_IDS = st.integers(1, 2**64 - 1) | st.integers(0, 63).map(lambda n: 2**n)
@@ -21,36 +22,13 @@ STREAM_IDS = st.integers(1, 2**64 - 1) | st.integers(0, 63).map(lambda n: 2**n)
 def test_both_ways_give_the_same_bytes(stream_id: int, tail: int) -> None:
     while True:
         second = int(time.time())
-        found = RowForms().of_tail(tail)
+        found = AppendForms().of_tail(tail)
         assert found is not None
         assert found.first <= tail <= found.last
         filled, wanted = fill(found.form, stream_id, tail), general(stream_id, tail)
         if second == int(time.time()):  # the Date is the same
             break
     assert filled == wanted
-
-
-def test_the_classes_have_no_gap() -> None:
-    end = 0
-    for digits in sorted({digit_class(tail) for tail in (*BORDERS, ORDINAL_MAX)}):
-        found = make_form(digits)
-        assert found.first == end + 1
-        end = found.last
-    assert end == ORDINAL_MAX
-
-
-def test_a_form_that_is_not_the_answer_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer in which the numbers stand for something else besides."""
-
-    def other(stream_id: int, tail: int) -> bytes:
-        return b"%d %x" % (tail * 2, stream_id)
-
-    monkeypatch.setattr(row_answer, "general", other)
-    with pytest.raises(BadForm):
-        make_form(8)
-    forms = RowForms()
-    assert forms.of_tail(1) is None
-    assert forms.of_tail(10**12) is None
 
 
 @given(
