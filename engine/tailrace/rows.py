@@ -1,6 +1,6 @@
 """Appends of many callers as columns: what is asked and answered for a stream, not for each.
 
-Whoever has many appends at once that ask for nothing but their record, as a server has after
+Whoever has many appends at once that ask for nothing but their records, as a server has after
 each look at its sockets, hands them over put together by stream, and is answered the same way:
 no object is made for any of them.
 """
@@ -15,12 +15,13 @@ from tailrace.operation import StreamKey
 
 
 class Rows(NamedTuple):
-    """Appends of one record each, without conditions, put together by stream.
+    """The records of appends without conditions, put together by stream.
 
     ``keys`` has each stream once, ``content_types`` for each the type its appends were sent
-    with, ``counts`` (typecode ``I``) how many there are, one at least. ``lengths`` (``I``) has
-    the bytes of every record, stream after stream, and ``payload`` the records, back to back.
-    A record sent as JSON is followed by one comma, which its length counts.
+    with, ``counts`` (typecode ``I``) how many records they have, one at least. ``lengths``
+    (``I``) has the bytes of every record, stream after stream, and ``payload`` the records, back
+    to back. A record sent as JSON is followed by one comma, which its length counts. Where one
+    append ends and the next begins is not said: all of a stream's have one fate.
     """
 
     keys: Sequence[StreamKey]

@@ -115,7 +115,7 @@ def test_it_does_what_a_dict_does(steps: list[tuple[str, int, bytes]]) -> None:
 def known(stream: str | None, content_type: str = "text/plain", route: str = "r") -> Known:
     lane = None
     if stream is not None:
-        lane = Lane(StreamKey("flat", stream), content_type, False, 100)
+        lane = Lane(StreamKey("flat", stream), content_type, False, 100, 10)
     return Known(Request("POST", "/", "", (), b""), route, GRANT, lambda body: None, lane)
 
 

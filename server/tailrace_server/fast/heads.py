@@ -19,7 +19,7 @@ from tailrace_server.service import Known
 HEADS_MAX: Final = 4096
 HEAD_BYTES_MAX: Final = 1024
 """So many heads are kept, up to this size; then the oldest goes."""
-_BODY_BYTES_MAX: Final = 2**32 - 1
+_NUMBER_MAX: Final = 2**32 - 1
 _SEED_BYTES: Final[int] = lib.TR_HEAD_SEED_BYTES
 assert HEAD_BYTES_MAX <= lib.TR_HEAD_KEY_MAX
 # The numbers that are left out of a head must all be good: the head says nothing about them.
@@ -153,7 +153,8 @@ class Heads:
         place.lane = number
         place.stream = self._streams.take(lane.key)
         place.json = lane.is_json
-        place.body_max = min(lane.body_bytes_max, _BODY_BYTES_MAX)
+        place.body_max = min(lane.body_bytes_max, _NUMBER_MAX)
+        place.records_max = min(lane.records_max, _NUMBER_MAX)
         return place
 
     def _leave_lane(self, known: Known) -> None:

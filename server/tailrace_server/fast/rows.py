@@ -1,6 +1,6 @@
 """Plain appends of a turn: staged stream by stream, and answered with one call.
 
-The reactor has put their bodies together (``csrc/front/collect.h``), the engine takes them as
+The reactor has put their records together (``csrc/front/collect.h``), the engine takes them as
 they are (:class:`tailrace.rows.Rows`). What either does not take for certain goes the general
 way, which gives the reasons. Python runs once for each stream of a turn, never for a request.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Final
 
 import structlog
@@ -34,7 +34,7 @@ _log = structlog.get_logger("tailrace.front")
 class RowsPending(RowsContext):
     """The rows of one turn while they are staged; see :class:`Columns`."""
 
-    __slots__ = ("counts", "handles", "leaders")
+    __slots__ = ("counts", "ends", "handles", "leaders", "records")
 
     def __init__(
         self,
@@ -44,8 +44,11 @@ class RowsPending(RowsContext):
     ) -> None:
         self.tell = tell
         self.keys = [leader.key for leader in leaders]
+        self.requests = len(columns.ends)
         self.counts = columns.counts
+        self.records = columns.records
         self.handles = columns.handles
+        self.ends = columns.ends
         self.leaders = leaders
 
 
@@ -79,7 +82,7 @@ class RowsPath:
         rows = Rows(
             pending.keys,
             [leader.content_type for leader in leaders],
-            columns.counts,
+            columns.records,
             columns.lengths,
             columns.payload,
         )
@@ -97,7 +100,7 @@ class RowsPath:
             starts = list(accumulate(columns.counts, initial=0)) if left else []
             for index in left:
                 indexes += self._reactor.taken_rows(starts[index], columns.counts[index])
-        count = len(columns.lengths) - len(indexes)
+        count = pending.requests - len(indexes)
         counters = self._shared.counters
         counters.requests += count
         counters.body_bytes += columns.body_bytes
@@ -107,7 +110,7 @@ class RowsPath:
         return indexes
 
     def _refuse(self, batch: Batch, pending: RowsPending, error: Exception, began: float) -> None:
-        for leader, handle, _, _ in _rows(pending):
+        for leader, handle, _, _, _ in _rows(pending):
             known = leader.known
             response = self._service.fault(known, error)
             batch.counts[(known.route, response.status)] += 1
@@ -140,16 +143,16 @@ class RowsPath:
         self._answers.conclude(batch)
 
     def _answer(self, batch: Batch, pending: RowsPending, outcome: AppendedRows) -> None:
-        handles, counts = pending.handles, pending.counts
+        handles, ends, counts = pending.handles, pending.ends, pending.counts
         stream_ids, firsts = outcome.stream_ids, outcome.firsts
         form = self._forms.of_tail(1)
-        if form is not None and max(firsts) + max(counts) <= form.last:
-            self._reactor.answer_rows(form.form, handles, stream_ids, firsts, counts)
+        if form is not None and max(firsts) + max(pending.records) <= form.last:
+            self._reactor.answer_rows(form.form, handles, ends, stream_ids, firsts, counts)
             return
         # Long streams, or no form: each class of tails by itself, and what crosses a border.
         classes: dict[int, array[int]] = {}
         for index, stream_id in enumerate(stream_ids):
-            first, last = firsts[index] + 1, firsts[index] + counts[index]
+            first, last = firsts[index] + 1, firsts[index] + pending.records[index]
             form = self._forms.of_tail(first)
             key = 0 if form is None or last > form.last else form.first
             if key not in classes:
@@ -160,7 +163,7 @@ class RowsPath:
             if form is None:
                 self._answer_singly(batch, pending, those, firsts)
             else:
-                self._reactor.answer_rows(form.form, handles, those, firsts, counts)
+                self._reactor.answer_rows(form.form, handles, ends, those, firsts, counts)
 
     def _answer_singly(
         self,
@@ -171,19 +174,22 @@ class RowsPath:
     ) -> None:
         """Answer the general way those whose stream id is not 0."""
         began = started(self._shared)
-        for leader, handle, stream, row in _rows(pending):
+        for leader, handle, stream, begin, end in _rows(pending):
             if stream_ids[stream]:
-                base = firsts[stream] + row
-                response = render.appended(appended(stream_ids[stream], base, base + 1))
+                first = firsts[stream]
+                outcome = appended(stream_ids[stream], first + begin, first + end)
+                response = render.appended(outcome)
                 self._answers.add(batch, handle, leader.known.request, response, False, began)
 
 
-def _rows(pending: RowsPending) -> Iterator[tuple[Leader, int, int, int]]:
-    """Each row: who speaks for its lane, its handle, its stream's index, its place there."""
-    handles = iter(_handles(pending.handles))
+def _rows(pending: RowsPending) -> Iterator[tuple[Leader, int, int, int, int]]:
+    """Each row: who speaks for its lane, its handle, its stream's index, its records there."""
+    rows = zip(_handles(pending.handles), pending.ends, strict=True)
     for stream, (leader, count) in enumerate(zip(pending.leaders, pending.counts, strict=True)):
-        for row in range(count):
-            yield leader, next(handles), stream, row
+        begin = 0
+        for handle, end in islice(rows, count):
+            yield leader, handle, stream, begin, end
+            begin = end
 
 
 def _handles(handles: bytes) -> array[int]:
