@@ -10,7 +10,7 @@ static uint32_t find_records(const struct tr_head_lane *lane, const struct tr_ro
                              struct tr_json_span *spans, uint32_t capacity)
 {
     if (lane->lane == 0 || !row->keep_alive || row->body_length == 0 ||
-        row->body_length > lane->body_max)
+        row->body_length > lane->body_max || (lane->producer && row->seq_value_length == 0))
         return 0;
     if (capacity > lane->records_max)
         capacity = lane->records_max;
@@ -46,11 +46,38 @@ static uint8_t *put_records(const struct tr_json_span *spans, uint32_t count, ui
     return payload;
 }
 
-static void collect(struct tr_heads *heads, const uint8_t *arena, struct tr_row *rows,
-                    uint32_t count, uint32_t take, uint32_t nesting_max,
-                    const struct tr_columns *columns, struct tr_collected *out)
+static uint64_t read_digits(const uint8_t *digits, uint32_t length)
 {
-    *out = (struct tr_collected){0};
+    uint64_t number = 0;
+    for (uint32_t i = 0; i < length; i++)
+        number = number * 10 + (digits[i] - '0');
+    return number;
+}
+
+/* The group for a row of a lane: a new one for a producer's. */
+static uint32_t group_of(struct tr_heads *heads, const struct tr_head_lane *lane,
+                         const struct tr_row *row, const uint8_t *head,
+                         const struct tr_columns *columns, struct tr_collected *out)
+{
+    uint32_t *known = &heads->groups[lane->lane];
+    if (!lane->producer && *known != 0)
+        return *known - 1;
+    const uint32_t group = out->groups++;
+    columns->lanes[group] = lane->lane;
+    columns->counts[group] = columns->records[group] = 0;
+    columns->seqs[group] = 0;
+    if (lane->producer)
+        columns->seqs[group] = read_digits(head + row->seq_value, row->seq_value_length);
+    else
+        *known = group + 1;
+    return group;
+}
+
+/* Takes what can be taken of the rows, and leaves the others. */
+static void choose(struct tr_heads *heads, const uint8_t *arena, struct tr_row *rows,
+                   uint32_t count, uint32_t take, uint32_t nesting_max,
+                   const struct tr_columns *columns, struct tr_collected *out)
+{
     for (uint32_t i = 0; i < count; i++) {
         struct tr_row *row = &rows[i];
         if (row->kind == TR_ROW_REQUEST) {
@@ -66,49 +93,48 @@ static void collect(struct tr_heads *heads, const uint8_t *arena, struct tr_row 
                                        columns->records_capacity - out->records);
             const uint64_t length = payload_length(spans, records, lane->json != 0);
             if (records != 0 && length <= columns->payload_capacity - out->payload) {
-                uint32_t *group = &heads->groups[lane->stream];
-                if (*group == 0) {
-                    columns->lanes[out->lanes] = lane->lane;
-                    columns->streams[out->lanes] = lane->stream;
-                    columns->counts[out->lanes] = columns->records[out->lanes] = 0;
-                    *group = ++out->lanes;
-                }
-                if (columns->lanes[*group - 1] == lane->lane) {
-                    columns->counts[*group - 1]++;
-                    columns->records[*group - 1] += records;
-                    columns->firsts[i] = out->records;
-                    row->taken = records;
-                    out->records += records;
-                    out->payload += length;
-                    out->bodies += row->body_length;
-                    out->taken++;
-                    continue;
-                }
+                const uint32_t group = group_of(heads, lane, row, head, columns, out);
+                columns->counts[group]++;
+                columns->records[group] += records;
+                columns->groups[i] = group;
+                columns->firsts[i] = out->records;
+                row->taken = records;
+                out->records += records;
+                out->payload += length;
+                out->bodies += row->body_length;
+                out->taken++;
+                continue;
             }
         }
         columns->left[out->left++] = i;
     }
-    if (out->taken == 0)
-        return;
-    /* From here on a stream's group is the place of its next row. */
+    for (uint32_t i = 0; i < out->groups; i++)
+        heads->groups[columns->lanes[i]] = 0;
+}
+
+static void collect(struct tr_heads *heads, const uint8_t *arena, struct tr_row *rows,
+                    uint32_t count, uint32_t take, uint32_t nesting_max,
+                    const struct tr_columns *columns, struct tr_collected *out)
+{
+    *out = (struct tr_collected){0};
+    choose(heads, arena, rows, count, take, nesting_max, columns, out);
     uint32_t place = 0;
-    for (uint32_t i = 0; i < out->lanes; i++) {
-        heads->groups[columns->streams[i]] = place;
+    for (uint32_t i = 0; i < out->groups; i++) {
+        columns->places[i] = place;
         place += columns->counts[i];
     }
-    for (uint32_t i = 0; i < count; i++) {
+    for (uint32_t i = 0; i < count && out->taken != 0; i++) {
         if (!rows[i].taken)
             continue;
-        place = heads->groups[heads->heads[rows[i].number].lane.stream]++;
+        place = columns->places[columns->groups[i]]++;
         columns->indexes[place] = i;
         columns->handles[place] = rows[i].handle;
     }
     uint8_t *payload = columns->payload;
     uint32_t *lengths = columns->lengths;
     place = 0;
-    for (uint32_t i = 0; i < out->lanes; i++) {
+    for (uint32_t i = 0; i < out->groups; i++) {
         uint32_t end = 0;
-        heads->groups[columns->streams[i]] = 0;
         for (const uint32_t behind = place + columns->counts[i]; place < behind; place++) {
             const uint32_t index = columns->indexes[place];
             const struct tr_row *row = &rows[index];

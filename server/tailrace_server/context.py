@@ -143,11 +143,12 @@ StepWithSeq = Callable[[bytes, int], Planned | None]
 
 
 class Lane(NamedTuple):
-    """Appends that say nothing but their records, all to one stream.
+    """Appends that say nothing but their records, all to one stream, and all of one producer.
 
     A body of at most ``body_bytes_max`` bytes needs no step if it holds one record or, if
     ``is_json``, JSON of 1 to ``records_max``: they are appended, and ``render.appended`` is the
-    answer. Whatever else there is to say about such an append, its step says.
+    answer. Whatever else there is to say about such an append, its step says. ``producer`` is an
+    id and its epoch; None for nobody's.
     """
 
     key: StreamKey
@@ -155,11 +156,12 @@ class Lane(NamedTuple):
     is_json: bool
     body_bytes_max: int
     records_max: int
+    producer: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LaneStep:
-    """A step that bodies of a lane may go without."""
+    """A step that bodies of a lane may go without; of a producer's, a :class:`SeqStep`."""
 
     step: Step
     lane: Lane

@@ -50,6 +50,7 @@ static uint64_t dead_handle(uint64_t other, uint64_t *dice)
 static void answer_rows(const struct job *jobs, uint32_t count, uint64_t *dice)
 {
     uint64_t handles[4 * BATCH_MAX], ids[2 * BATCH_MAX], firsts[2 * BATCH_MAX];
+    uint64_t others[2 * BATCH_MAX] = {0};
     uint32_t counts[2 * BATCH_MAX], tails[4 * BATCH_MAX], groups = 0, used = 0;
     for (uint32_t i = 0; i < count; i++) {
         if (roll(dice, 3) == 0) {
@@ -71,7 +72,7 @@ static void answer_rows(const struct job *jobs, uint32_t count, uint64_t *dice)
         handles[used++] = jobs[i].handle;
     }
     if (tr_reactor_answer_rows(shared.reactor, &shared.form, handles, tails, used, ids, firsts,
-                               counts, groups) != count)
+                               others, others, counts, groups) != count)
         broken("a row's answer found its connection gone, or a stale one found one");
     bury(handles, used);
 }

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tailrace
-from tailrace.batch import Batch, Kind, split_records
+from tailrace.batch import Batch, Flag, Kind, split_records
+from tailrace.limits import PRODUCER_NUMBER_MAX
 from tailrace.offset_index import BadIndex, MemoryIndex
 from tailrace.operation import (
     Append,
@@ -25,7 +26,9 @@ from tailrace.operation import (
     Trim,
 )
 from tailrace.outcome import Appended, Outcome
+from tailrace.plain_append import producer_fields
 from tailrace.plan import live_stream
+from tailrace.producer import ProducerState
 from tailrace.rows import AppendedRows
 from tailrace.stream import StreamState
 from tests.engine.crash_lab import JSON, open_store, store_for_rows
@@ -45,10 +48,18 @@ TYPES = (JSON, "text/plain", "application/json; charset=utf-8")
 SIZES = (0, 1, 7, 60, 900, 9_000)
 
 
-class RowsStep(NamedTuple):
-    """Appends of one record each to some streams, each sent with a type."""
+class Whose(NamedTuple):
+    """A producer, and how far its numbers are from those that come next."""
 
-    appends: list[tuple[StreamKey, str, list[int]]]
+    id: str
+    epochs: int
+    seqs: int
+
+
+class RowsStep(NamedTuple):
+    """Appends of one record each to some streams, each sent with a type, or one of a producer."""
+
+    appends: list[tuple[StreamKey, str, list[int], Whose | None]]
 
 
 keys = st.sampled_from(KEYS)
@@ -59,10 +70,16 @@ rows_steps = st.builds(
             keys,
             st.sampled_from((JSON, JSON, *TYPES)),
             st.lists(st.sampled_from(SIZES), min_size=1, max_size=5),
+            st.none()
+            | st.builds(
+                Whose,
+                st.sampled_from("ppq"),
+                st.sampled_from((0, 0, 0, 1, -1)),
+                st.sampled_from((0, 0, 0, 0, 1, -1)),
+            ),
         ),
         min_size=1,
         max_size=5,
-        unique_by=lambda append: append[0],
     ),
 )
 options = st.builds(
@@ -106,62 +123,76 @@ def record(size: int, number: int) -> bytes:
     return b'{"text":"common w%d %s"}' % (number, b"x" * size)
 
 
-def records_of(step: RowsStep, number: int) -> list[Append]:
-    return [
-        Append(key, [record(size, number * 100 + i) for i, size in enumerate(sizes)], content_type)
-        for key, content_type, sizes in step.appends
-    ]
+def records_of(store: tailrace.Store, step: RowsStep, number: int) -> list[Append]:
+    found: list[Append] = []
+    last: dict[tuple[StreamKey, str], tuple[int, int]] = {}
+    for at, (key, content_type, sizes, whose) in enumerate(step.appends):
+        producer = None
+        if whose is not None:
+            state = store._core.committer._staged.find(key)
+            known = None if state is None else state.producers.get(whose.id)
+            epoch, seq = last.get((key, whose.id), known or (0, -1))
+            producer = Producer(
+                whose.id, max(0, epoch + whose.epochs), max(0, seq + 1 + whose.seqs)
+            )
+            last[key, whose.id] = producer.epoch, producer.seq
+        records = [record(size, number * 100 + at * 10 + i) for i, size in enumerate(sizes)]
+        found.append(Append(key, records, content_type, producer=producer))
+    return found
 
 
-def one_by_one(appends: Sequence[Append]) -> list[Append]:
-    alone: list[Append] = []
-    for append in appends:
-        assert not callable(append.records)
-        alone += [append._replace(records=[one]) for one in append.records]
-    return alone
+def one_by_one(append: Append) -> list[Operation]:
+    assert not callable(append.records)
+    if append.producer is not None:
+        return [append]
+    return [append._replace(records=[one]) for one in append.records]
 
 
-def do_in_rows(store: tailrace.Store, number: int, steps: Sequence[Any]) -> list[list[Outcome]]:
-    """The outcomes of each step, a rows step's as those of its appends one by one."""
+class Done(NamedTuple):
+    """``outcomes`` of what was staged, a rows step's by its appends one by one, and the order that
+    these were staged in: what is left of columns comes after them.
+    """
+
+    operations: list[list[Operation]]
+    outcomes: list[list[Outcome]]
+
+
+def do_in_rows(store: tailrace.Store, number: int, steps: Sequence[Any]) -> Done:
+    operations: list[list[Operation]] = []
     answers: list[Any] = []
     with one_group(store):
         for at, step in enumerate(steps):
             if not isinstance(step, RowsStep):
-                answers.append(store.submit([step]))
+                operations.append([step])
+                answers.append(([], store.submit([step])))
                 continue
-            appends = records_of(step, number + at)
+            appends = records_of(store, step, number + at)
             taken, left = submit_as_rows(store, appends)
-            rest = {append.key: store.submit(one_by_one([append])) for append in left}
-            answers.append((appends, {one[0].key: one for one in taken}, rest))
+            alone = [one for append in left for one in one_by_one(append)]
+            operations.append([one for append, _, _ in taken for one in one_by_one(append)] + alone)
+            answers.append((taken, store.submit(alone)))
     outcomes: list[list[Outcome]] = []
-    for answer in answers:
-        if isinstance(answer, list):
-            outcomes.append([ticket.wait(60) for ticket in answer])
-            continue
-        appends, taken_by_key, rest = answer
+    for taken, tickets in answers:
         found: list[Outcome] = []
-        for append in appends:
-            if append.key in rest:
-                found += [ticket.wait(60) for ticket in rest[append.key]]
-            else:
-                whole = outcome_of_rows(*taken_by_key[append.key])
-                assert isinstance(whole, Appended)
-                found += [
-                    whole._replace(base=ordinal, tail=ordinal + 1)
-                    for ordinal in range(whole.base, whole.tail)
-                ]
-        outcomes.append(found)
-    return outcomes
+        for one in taken:
+            whole = outcome_of_rows(*one)
+            assert isinstance(whole, Appended)
+            if whole.producer_epoch is not None:
+                found.append(whole)
+                continue
+            found += [
+                whole._replace(base=ordinal, tail=ordinal + 1)
+                for ordinal in range(whole.base, whole.tail)
+            ]
+        outcomes.append(found + [ticket.wait(60) for ticket in tickets])
+    return Done(operations, outcomes)
 
 
-def do_one_by_one(store: tailrace.Store, number: int, steps: Sequence[Any]) -> list[list[Outcome]]:
-    answers = []
+def do_one_by_one(
+    store: tailrace.Store, steps: Sequence[Sequence[Operation]]
+) -> list[list[Outcome]]:
     with one_group(store):
-        for at, step in enumerate(steps):
-            operations: Sequence[Operation] = [step]
-            if isinstance(step, RowsStep):
-                operations = one_by_one(records_of(step, number + at))
-            answers.append(store.submit_each(operations, [None] * len(operations)))
+        answers = [store.submit_each(step, [None] * len(step)) for step in steps]
     return [[ticket.wait(60) for ticket in tickets] for tickets in answers]
 
 
@@ -211,7 +242,7 @@ def test_the_store_comes_to_the_same(
     for number, (steps, passed_ms) in enumerate(groups):
         clock.now_ms += passed_ms
         in_rows = do_in_rows(stores[0], number * 10, steps)
-        assert in_rows == do_one_by_one(stores[1], number * 10, steps)
+        assert in_rows.outcomes == do_one_by_one(stores[1], in_rows.operations)
         assert shown(stores[0]) == shown(stores[1])
     for store in stores:
         store.close()
@@ -252,6 +283,73 @@ def test_the_records_of_a_stream_are_one_batch(store: tailrace.Store) -> None:
     assert split_records(found[0].payload, found[0].ends, is_json=True) == [b"1", b"22", b"333"]
     assert split_records(found[1].payload, found[1].ends, is_json=False) == [b"", b"x"]
     assert store.read(A, 1, max_records=1).payload == b"22,"
+
+
+def test_a_producers_append_is_a_batch_of_its_own(store: tailrace.Store) -> None:
+    """Protocol section 5.2.1: its numbers are durable with its records."""
+    store.append(A, [b"0"], producer=Producer("p", 3, 0))
+    store.append(A, [b"0"], producer=Producer("q", 0, 0))
+    before = store.counters()
+    appends = [
+        Append(A, [b"1", b"2"], JSON, producer=Producer("p", 3, 1)),
+        Append(A, [b"3", b"4"], JSON),
+        Append(A, [b"5"], JSON, producer=Producer("q", 0, 1)),
+        Append(A, [b"6"], JSON, producer=Producer("p", 3, 2)),
+        Append(B, [b"7"], "text/plain"),
+    ]
+    taken, left = submit_as_rows(store, appends)
+    assert left == []
+    outcomes = [outcome_of_rows(*one) for one in taken]
+    assert [(o.base, o.tail) for o in outcomes if isinstance(o, Appended)] == [
+        *((2, 4), (4, 6), (6, 7), (7, 8), (0, 1)),
+    ]
+    assert store.counters()["groups"] == before["groups"] + 1
+    assert store.counters()["batches"] == before["batches"] + 5
+    position, stop = before["durable_position"], store.counters()["durable_position"]
+    ids = {store.head(A).stream_id}
+    found = [b for b in store._core.log.batches(position, stop, ids) if isinstance(b, Batch)]
+    fields = producer_fields("p"), b"", producer_fields("q"), producer_fields("p")
+    assert [(b.producer_epoch, b.producer_seq) for b in found] == [(3, 1), (0, 0), (0, 1), (3, 2)]
+    assert tuple(batch.fields for batch in found) == fields
+    assert [bool(batch.flags & Flag.PRODUCER) for batch in found] == [True, False, True, True]
+    again = store.append(A, [b"6"], producer=Producer("p", 3, 2))
+    assert again.duplicate
+    assert read_all(store, A) == [b"%d" % n for n in (0, 0, 1, 2, 3, 4, 5, 6)]
+
+
+@pytest.mark.parametrize(
+    "producer",
+    [
+        Producer("p", 3, 4),
+        Producer("p", 3, 6),
+        Producer("p", 2, 5),
+        Producer("p", 4, 0),
+        Producer("p", 4, 5),
+        Producer("new", 0, 0),
+        Producer("\ud800", 0, 0),
+        Producer("x" * 300, 0, 0),
+        Producer("last", 0, PRODUCER_NUMBER_MAX + 1),
+    ],
+)
+def test_what_is_not_a_producers_next_append_is_left(
+    store: tailrace.Store, producer: Producer
+) -> None:
+    """A duplicate, a gap, another epoch, a stranger: the long way has the answers."""
+    for seq in range(5):
+        store.append(A, [b"0"], producer=Producer("p", 3, seq))
+    states = store._core.committer._staged.streams
+    stream_id = store.head(A).stream_id
+    state = states[stream_id]
+    last = state.producers.set("last", ProducerState(0, PRODUCER_NUMBER_MAX))
+    states[stream_id] = state._replace(producers=last)
+    appends = [
+        Append(A, [b"1"], JSON, producer=producer),
+        Append(A, [b"2"], JSON, producer=Producer("p", 3, 5)),
+        Append(A, [b"3"], JSON, producer=Producer("p", 3, 5)),
+    ]
+    taken, left = submit_as_rows(store, appends)
+    assert [append for append, _, _ in taken] == [appends[1]]
+    assert left == [appends[0], appends[2]]
 
 
 def make_closed(store: tailrace.Store) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,8 +54,32 @@ CHANGES = st.sampled_from(
 )
 
 
+# The number behind @ is how far Producer-Seq is from the one that comes next.
+PRODUCERS = st.tuples(BODIES, st.sampled_from((0, 0, 0, 0, 1, -1)), st.sampled_from((0, 0, 1))).map(
+    lambda made: [(b"POST", body, JSON + PRODUCER % made[1:]) for body in made[0][:1]]
+)
+PRODUCER = b"\r\nProducer-Id: p\r\nProducer-Seq: @%+d\r\nProducer-Epoch: %d"
 # In one turn a stream gets either appends, of which any may come first, or one other request.
-TURN = st.tuples(*(APPENDS | APPENDS | CHANGES for _ in STREAMS))
+TURN = st.tuples(*(APPENDS | PRODUCERS | PRODUCERS | CHANGES for _ in STREAMS))
+
+
+class Seqs:
+    """The numbers that come next, as far as answers tell."""
+
+    def __init__(self) -> None:
+        self._next: dict[bytes, int] = {}
+
+    def fill(self, stream: bytes, fields: bytes) -> bytes:
+        last = self._next.get(stream, 0)
+        return re.sub(rb"@([+-]\d)", lambda found: b"%d" % max(0, last + int(found[1])), fields)
+
+    def learn(self, stream: bytes, answer: Answer) -> None:
+        expected = answer.header("producer-expected-seq")
+        seq = answer.header("producer-seq")
+        if expected is not None:
+            self._next[stream] = int(expected)
+        elif seq is not None:
+            self._next[stream] = int(seq) + 1
 
 
 def comparable(answer: Answer) -> tuple[int, list[tuple[str, str]], list[int]]:
@@ -74,14 +99,16 @@ async def answered(
             for stream, kind in zip(STREAMS, (JSON, JSON, TEXT), strict=True):
                 clients = Clients(port, 1)
                 assert await clients.statuses([put(stream, kind)]) == [201]
-            clients = Clients(port, 15)
+            clients, seqs = Clients(port, 15), Seqs()
             for turn in turns:
                 asked = [
-                    (stream, request(method, stream, body, fields))
+                    (stream, request(method, stream, body, seqs.fill(stream, fields)))
                     for stream, some in zip(STREAMS, turn, strict=True)
                     for method, body, fields in some
                 ]
                 told = await clients.ask([data for _, data in asked])
+                for (stream, _), answer in zip(asked, told, strict=True):
+                    seqs.learn(stream, answer)
                 for stream in STREAMS:
                     mine = [t for t, (name, _) in zip(told, asked, strict=True) if name == stream]
                     found.append(sorted(map(comparable, mine)))
