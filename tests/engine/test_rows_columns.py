@@ -74,7 +74,7 @@ BAD = [
     (GOOD._replace(payload=b"123,,4", lengths=array("I", [0, 5, 1])), "payload"),
     (GOOD._replace(producers=[None]), "producers"),
     (GOOD._replace(producers=[None] * 3), "producers"),
-    (GOOD._replace(producers=[None, ("p", 0, 1)]), "producers"),
+    (GOOD._replace(producers=[None, ("p", 0, 1)]), "producers"),  # type: ignore[list-item]
     (GOOD._replace(producers=[None, Producer(b"p", 0, 1)]), "producers"),  # type: ignore[arg-type]
     (GOOD._replace(producers=[None, Producer("p", 0, 1)], payload=b"12,3,45"), "lengths"),
 ]

@@ -115,7 +115,8 @@ async def test_the_next_append_of_a_known_producer_is_a_row(tmp_path: Path) -> N
         assert taken(front) == 5
         assert json.loads(await content(client, b"j")) == [0, 1, 2, 3, [4], 5, 6]
         counted = (await ask(client, get(b"metrics"))).body
-        assert b'{route="/v1/stream/{stream_name*}",status="200"} 6.0' in counted
+        six_and_a_read = b'{route="/v1/stream/{stream_name*}",status="200"} 7.0'
+        assert six_and_a_read in counted
 
 
 async def test_producers_and_others_append_to_a_stream_in_one_turn(tmp_path: Path) -> None:

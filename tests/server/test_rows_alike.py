@@ -55,10 +55,10 @@ CHANGES = st.sampled_from(
 
 
 # The number behind @ is how far Producer-Seq is from the one that comes next.
+PRODUCER = b"\r\nProducer-Id: p\r\nProducer-Seq: @%+d\r\nProducer-Epoch: %d"
 PRODUCERS = st.tuples(BODIES, st.sampled_from((0, 0, 0, 0, 1, -1)), st.sampled_from((0, 0, 1))).map(
     lambda made: [(b"POST", body, JSON + PRODUCER % made[1:]) for body in made[0][:1]]
 )
-PRODUCER = b"\r\nProducer-Id: p\r\nProducer-Seq: @%+d\r\nProducer-Epoch: %d"
 # In one turn a stream gets either appends, of which any may come first, or one other request.
 TURN = st.tuples(*(APPENDS | PRODUCERS | PRODUCERS | CHANGES for _ in STREAMS))
 
