@@ -19,7 +19,7 @@ static uint32_t write_digits(uint64_t number, uint32_t base, uint32_t width, uin
     return (uint32_t)(end - p);
 }
 
-uint32_t tr_form_fill(const struct tr_form *form, uint64_t stream_id, uint64_t tail,
+uint32_t tr_form_fill(const struct tr_form *form, const struct tr_form_numbers *numbers,
                       uint8_t *out)
 {
     const uint8_t *bytes = form->bytes;
@@ -32,10 +32,20 @@ uint32_t tr_form_fill(const struct tr_form *form, uint64_t stream_id, uint64_t t
         uint32_t count = 0;
         if (piece->length > left || piece->width > DIGITS_MAX)
             return 0;
-        if (piece->hole == TR_HOLE_TAIL)
-            count = write_digits(tail, 10, piece->width, digits + DIGITS_MAX);
-        else if (piece->hole == TR_HOLE_STREAM)
-            count = write_digits(stream_id, 16, piece->width, digits + DIGITS_MAX);
+        switch (piece->hole) {
+        case TR_HOLE_TAIL:
+            count = write_digits(numbers->tail, 10, piece->width, digits + DIGITS_MAX);
+            break;
+        case TR_HOLE_STREAM:
+            count = write_digits(numbers->stream_id, 16, piece->width, digits + DIGITS_MAX);
+            break;
+        case TR_HOLE_EPOCH:
+            count = write_digits(numbers->epoch, 10, piece->width, digits + DIGITS_MAX);
+            break;
+        case TR_HOLE_SEQ:
+            count = write_digits(numbers->seq, 10, piece->width, digits + DIGITS_MAX);
+            break;
+        }
         if (TR_FORM_BYTES_MAX - used < piece->length + count)
             return 0;
         memcpy(out + used, bytes, piece->length);

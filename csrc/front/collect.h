@@ -3,34 +3,44 @@
 #include <stdint.h>
 
 #include "heads.h"
+#include "json_value.h"
 #include "reactor.h"
 
 /* The plain appends of one poll as columns.
 
    Each row of a request is told its head's number (heads.h). Of those whose head belongs to a
-   lane, whose client stays, and whose body is one record for certain (json_value.h for JSON; else
-   any that is not empty), the bodies are put together stream by stream, in the order they came;
-   the first lane that leads to a stream is its lane in this turn. All others are left. Linear in
-   the rows and their bytes. For the thread that polls. */
+   lane, whose client stays, and whose body is records for certain (json_value.h for JSON; else
+   one, of any body that is not empty), the records are put together in groups: those of one
+   lane, in the order they came, or each row of a producer's lane by itself. All others are left.
+   Linear in the rows and their bytes. For the thread that polls. */
 
-/* Where a poll's rows go; each has room for as many items as there may be rows. */
+/* Where a poll's rows go. lengths and spans have room for records_capacity items, the others for
+   as many as there may be rows. */
 struct tr_columns {
-    uint32_t *lanes;   /* that have rows, one for each stream */
-    uint32_t *streams; /* each once */
-    uint32_t *counts;  /* how many rows it has */
-    uint32_t *indexes; /* of the rows, lane after lane */
+    uint32_t *lanes;   /* of the groups */
+    uint64_t *seqs;    /* what stands in a producer's Producer-Seq; else 0 */
+    uint32_t *counts;  /* how many rows a group has */
+    uint32_t *records; /* and records, in all of them */
+    uint32_t *indexes; /* of the rows, group after group */
     uint64_t *handles; /* theirs */
-    uint32_t *lengths; /* of their records, a JSON one's comma included */
+    uint32_t *ends;    /* how many of its group's records there are up to the end of the row */
     uint32_t *left;    /* indexes of the other rows */
+    uint32_t *lengths; /* of the records, a JSON one's comma included */
     uint8_t *payload;  /* the records, a comma behind each that is JSON */
     uint64_t payload_capacity;
+    uint32_t records_capacity;
+    /* Used on the way. */
+    uint32_t *groups;           /* a row's */
+    uint32_t *firsts;           /* where in spans its records begin */
+    uint32_t *places;           /* where a group's next row goes */
+    struct tr_json_span *spans; /* where each record stands in its body */
 };
 
 struct tr_collected {
-    uint32_t lanes;
-    uint32_t taken; /* rows in lanes */
+    uint32_t groups;
+    uint32_t taken; /* rows in groups */
     uint32_t left;
-    uint32_t reserved;
+    uint32_t records; /* in groups */
     uint64_t payload;
     uint64_t bodies; /* bytes of the bodies that were taken: the payload without commas */
 };
@@ -49,7 +59,7 @@ struct tr_turn {
 };
 
 /* Polls and makes columns, in one call. take 0: every row is left, and told its head's number.
-   nesting_max: of JSON, for tr_json_is_value. */
+   nesting_max: of a JSON record. */
 void tr_turn(struct tr_reactor *reactor, uint64_t room, struct tr_heads *heads, uint32_t take,
              uint32_t nesting_max, struct tr_turn *turn);
 

@@ -146,7 +146,7 @@ int32_t tr_heads_put(struct tr_heads *heads, uint32_t number, const uint8_t *key
     if (number == 0 || number > heads->heads_max)
         return 0;
     drop(heads, number);
-    if (key_length == 0 || key_length > heads->key_max || lane->stream > heads->heads_max)
+    if (key_length == 0 || key_length > heads->key_max || lane->lane > heads->heads_max)
         return 0;
     const uint64_t hash = hash_of(heads, key, key_length);
     const uint32_t place = place_of(heads, hash, key, key_length);

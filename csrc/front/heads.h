@@ -25,10 +25,11 @@ struct tr_hole {
 
 /* What the appends that come with a head have in common. */
 struct tr_head_lane {
-    uint32_t lane;     /* 1 and more; 0: they are not that plain */
-    uint32_t stream;   /* that they are for, 1 to heads_max; several lanes may lead there */
-    uint32_t json;     /* their records are JSON */
-    uint32_t body_max; /* larger bodies are for another to look at */
+    uint32_t lane;        /* 1 to heads_max; 0: they are not that plain */
+    uint32_t json;        /* their records are JSON */
+    uint32_t producer;    /* they are an idempotent producer's, each with its Producer-Seq */
+    uint32_t body_max;    /* larger bodies are for another to look at, */
+    uint32_t records_max; /* and those of more records */
 };
 
 /* NULL if there is no memory, or a bound is out of bounds. seed: TR_HEAD_SEED_BYTES bytes. */

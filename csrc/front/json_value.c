@@ -205,32 +205,30 @@ static int in_object(const struct nest *nest)
 
 enum expected { VALUE, KEY, BEHIND };
 
-int32_t tr_json_is_value(const uint8_t *data, uint64_t length, uint32_t nesting_max)
+/* Behind the value at p, which is not the end, if it nests at most nesting_max deep; else NULL. */
+static const uint8_t *skip_value(const uint8_t *p, const uint8_t *end, uint32_t nesting_max)
 {
-    const uint8_t *p = data, *const end = data + length;
     struct nest nest = {{0}, 0, nesting_max};
     enum expected expected = VALUE;
 
-    if (nesting_max > TR_JSON_NESTING_MAX || length == 0 || *p == '[')
-        return 0;
     for (;;) {
         if (p == end)
-            return 0;
+            return NULL;
         switch (expected) {
         case VALUE:
             expected = BEHIND;
             if (*p != '{' && *p != '[') {
                 p = skip_scalar(p, end);
                 if (p == NULL)
-                    return 0;
+                    return NULL;
                 break;
             }
             const int object = *p == '{';
             if (!enter(&nest, object))
-                return 0;
+                return NULL;
             p = skip_blanks(p + 1, end);
             if (p == end)
-                return 0;
+                return NULL;
             if (*p == (object ? '}' : ']')) {
                 p++;
                 nest.depth--;
@@ -240,20 +238,20 @@ int32_t tr_json_is_value(const uint8_t *data, uint64_t length, uint32_t nesting_
             break;
         case KEY:
             if (*p != '"')
-                return 0;
+                return NULL;
             p = skip_string(p, end);
             if (p == NULL)
-                return 0;
+                return NULL;
             p = skip_blanks(p, end);
             if (p == end || *p != ':')
-                return 0;
+                return NULL;
             p = skip_blanks(p + 1, end);
             expected = VALUE;
             break;
         case BEHIND:
             p = skip_blanks(p, end);
             if (p == end)
-                return 0;
+                return NULL;
             if (*p == ',') {
                 p = skip_blanks(p + 1, end);
                 expected = in_object(&nest) ? KEY : VALUE;
@@ -261,11 +259,47 @@ int32_t tr_json_is_value(const uint8_t *data, uint64_t length, uint32_t nesting_
                 p++;
                 nest.depth--;
             } else {
-                return 0;
+                return NULL;
             }
             break;
         }
         if (nest.depth == 0)
-            return p == end;
+            return p;
     }
+}
+
+/* What stands around records is not kept: a line break is as good as a space. */
+static const uint8_t *skip_space(const uint8_t *p, const uint8_t *end)
+{
+    while (p != end && (*p == ' ' || *p == '\t' || *p == '\n' || *p == '\r'))
+        p++;
+    return p;
+}
+
+uint32_t tr_json_records(const uint8_t *data, uint64_t length, uint32_t nesting_max,
+                         struct tr_json_span *spans, uint32_t capacity)
+{
+    const uint8_t *const end = data + length, *p = skip_space(data, end);
+    uint32_t count = 0;
+
+    if (nesting_max > TR_JSON_NESTING_MAX || length > UINT32_MAX || p == end)
+        return 0;
+    const int in_array = *p == '[';
+    do {
+        if (in_array)
+            p = skip_space(p + 1, end);
+        if (p == end || count == capacity)
+            return 0;
+        const uint8_t *const behind = skip_value(p, end, nesting_max);
+        if (behind == NULL)
+            return 0;
+        spans[count++] = (struct tr_json_span){(uint32_t)(p - data), (uint32_t)(behind - data)};
+        p = skip_space(behind, end);
+    } while (in_array && p != end && *p == ',');
+    if (in_array) {
+        if (p == end || *p != ']')
+            return 0;
+        p = skip_space(p + 1, end);
+    }
+    return p == end ? count : 0;
 }

@@ -67,8 +67,8 @@ struct tr_row {
     uint32_t length_value_length;
     uint32_t seq_value; /* the digits of a plain Producer-Seq; no length if there is none */
     uint32_t seq_value_length;
-    uint32_t number; /* of the head, and whether it is in a lane; 0 unless tr_turn says more */
-    uint32_t taken;
+    uint32_t number; /* of the head; 0 unless tr_turn says more */
+    uint32_t taken;  /* how many records it has in a lane; 0 likewise */
 };
 
 /* The same shape as struct tr_http_field. */
@@ -146,13 +146,14 @@ uint32_t tr_reactor_answer(struct tr_reactor *reactor, const uint64_t *handles,
                            const uint64_t *ends, const uint8_t *flags, uint32_t count,
                            const uint8_t *blob, uint64_t blob_length);
 
-/* Sends many answers of one form: to the j-th handle of group i, the form filled with stream_ids[i]
-   and firsts[i] + j + 1. Group i is the next counts[i] handles; a group whose stream_id is 0 gets
-   nothing. Otherwise as tr_reactor_answer, with flags of 0. */
+/* Sends many answers of one form: to each handle of group i, the form filled with stream_ids[i],
+   firsts[i] + the handle's of ends, epochs[i] and seqs[i]. Group i is the next counts[i] handles; a
+   group whose stream_id is 0 gets nothing. Otherwise as tr_reactor_answer, with flags of 0. */
 uint32_t tr_reactor_answer_rows(struct tr_reactor *reactor, const struct tr_form *form,
-                                const uint64_t *handles, uint32_t handle_count,
-                                const uint64_t *stream_ids, const uint64_t *firsts,
-                                const uint32_t *counts, uint32_t groups);
+                                const uint64_t *handles, const uint32_t *ends,
+                                uint32_t handle_count, const uint64_t *stream_ids,
+                                const uint64_t *firsts, const uint64_t *epochs,
+                                const uint64_t *seqs, const uint32_t *counts, uint32_t groups);
 
 /* The same where many answers are one: connection handles[i] gets piece which[i], and piece p is
    blob[ends[p - 1]] to blob[ends[p]], with flags[p]. */

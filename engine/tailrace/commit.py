@@ -400,7 +400,7 @@ class Committer:
         for run, segment in zip(runs, segments, strict=True):
             data = bytes_of(run)
             sealed = seal_batches(data)
-            batches = sum([1 if entry.rows is None else len(entry.rows.states) for entry in run])
+            batches = sum([1 if entry.rows is None else entry.rows.batches for entry in run])
             assert sealed == batches, "a batch's length is not the one it was placed with"
             total += len(data)
             segment.write(run[0].position, data)

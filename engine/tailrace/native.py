@@ -294,6 +294,14 @@ _BAD_COLUMNS: Final = {
 }
 
 
+class ProducerColumns(NamedTuple):
+    """Whose appends batches are; 0, 0 and no fields for one without a producer."""
+
+    epochs: array[int]
+    seqs: array[int]
+    fields: list[bytes]
+
+
 def build_batches(
     stream_ids: array[int],
     bases: array[int],
@@ -305,15 +313,26 @@ def build_batches(
     position: int,
     watermark: int,
     capacity: int,
+    producers: ProducerColumns | None = None,
 ) -> tuple[memoryview, array[int]]:
-    """One APPEND batch a stream, without checksums, and where each stands; see
-    ``csrc/batch_build.h``.
+    """APPEND batches without checksums, and where each stands; see ``csrc/batch_build.h``.
 
     ``capacity`` must do for them. Raises :class:`InvalidArgument`, which names the column.
     """
-    streams = len(stream_ids)
-    assert len(bases) == len(created_at_ms) == len(flags) == len(counts) == streams
+    batches = len(stream_ids)
+    assert len(bases) == len(created_at_ms) == len(flags) == len(counts) == batches
     from_buffer = ffi.from_buffer
+    whose = ffi.NULL
+    if producers is not None:
+        epochs, seqs, fields = producers
+        assert len(epochs) == len(seqs) == len(fields) == batches
+        columns = (  # alive until the call is over
+            from_buffer("uint64_t[]", epochs),
+            from_buffer("uint64_t[]", seqs),
+            from_buffer("uint32_t[]", array("I", map(len, fields))),
+            from_buffer("uint8_t[]", b"".join(fields)),
+        )
+        whose = ffi.new("struct tr_build_producers *", (*columns, len(columns[-1])))
     out = bytearray(capacity)
     offsets = array("I", counts)
     used = lib.tr_batch_build(
@@ -322,7 +341,8 @@ def build_batches(
         from_buffer("uint64_t[]", created_at_ms),
         flags,
         from_buffer("uint32_t[]", counts),
-        streams,
+        batches,
+        whose,
         from_buffer("uint32_t[]", lengths),
         len(lengths),
         from_buffer("uint8_t[]", payload),

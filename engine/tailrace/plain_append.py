@@ -46,7 +46,8 @@ class PlainAppend(NamedTuple):
 
 
 @lru_cache(_IDS_KEPT)
-def _producer_fields(producer_id: str) -> bytes:
+def producer_fields(producer_id: str) -> bytes:
+    """The fields of a batch that a producer appended."""
     return encode_fields([(Tag.PRODUCER_ID, producer_id)])
 
 
@@ -82,7 +83,7 @@ def plain_append(
         if known is None or known.epoch != epoch or known.seq + 1 != seq:
             return None
         flags |= Flag.PRODUCER
-        fields = _producer_fields(producer_id)
+        fields = producer_fields(producer_id)
         producers = producers.set(producer_id, _new(ProducerState, (epoch, seq)))
     tail = state.tail
     created_at_ms = max(now_ms, state.last_write_ms)

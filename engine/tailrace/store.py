@@ -124,13 +124,14 @@ class Store:
         return self._writes.submit_each(operations, contexts, patience_s)
 
     def submit_rows(self, rows: Rows, context: object, *, patience_s: float = 0.0) -> RowsTaken:
-        """As :meth:`submit_each`, for plain appends of many callers put together by stream.
+        """As :meth:`submit_each`, for plain appends of many callers put together in groups.
 
-        Comes to what the appends come to one after the other, but all of a stream's are one
-        batch of the log, and one ticket, with ``context``, is told to :attr:`on_group` for all
-        of them. Left, for the caller to submit one by one, are the appends to a stream that is
-        not there, is closed or may expire, or has (to the letter) another content type; and
-        all of them where the log's segment, or a batch, might not hold them.
+        Comes to what the appends come to one after the other, but all of a group are one batch
+        of the log, and one ticket, with ``context``, is told to :attr:`on_group` for all of
+        them. Left, for the caller to submit one by one, are the appends to a stream that is not
+        there, is closed or may expire, or has (to the letter) another content type; those of a
+        producer that is not known in its epoch, or whose number is not the next one; and all
+        of them where the log's segment, or a batch, might not hold them.
 
         Raises Overloaded, StoreClosed, LogPoisoned, or InvalidArgument for columns that do not
         fit together; then nothing was staged.

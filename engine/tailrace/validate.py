@@ -138,7 +138,7 @@ def snapshot(value: Snapshot, match: bytes | None) -> None:
 
 def rows(value: Rows) -> None:
     """What of the columns can be seen at a glance; the rest is found out as they are read."""
-    keys, content_types, counts, lengths, payload = value
+    keys, content_types, counts, lengths, payload, producers = value
     if len(keys) > limits.OPERATIONS_PER_SUBMIT_MAX:
         raise InvalidArgument("keys", f"at most {limits.OPERATIONS_PER_SUBMIT_MAX} at once")
     for field, column in (("counts", counts), ("lengths", lengths)):
@@ -148,6 +148,12 @@ def rows(value: Rows) -> None:
         raise InvalidArgument("content_types", "must be as many as keys")
     if len(counts) != len(keys):
         raise InvalidArgument("counts", "must be as many as keys")
+    if producers:
+        if len(producers) != len(keys):
+            raise InvalidArgument("producers", "must be as many as keys, or none")
+        for whose in producers:
+            if whose is not None and not (type(whose) is Producer and type(whose.id) is str):
+                raise InvalidArgument("producers", "must be producers, or None")
     if not isinstance(payload, bytes | bytearray | memoryview):
         raise InvalidArgument("payload", "must be bytes")
     if not memoryview(payload).c_contiguous:

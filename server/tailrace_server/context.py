@@ -143,22 +143,25 @@ StepWithSeq = Callable[[bytes, int], Planned | None]
 
 
 class Lane(NamedTuple):
-    """Appends that say nothing but their record, all to one stream.
+    """Appends that say nothing but their records, all to one stream, and all of one producer.
 
-    A body that holds exactly one record (of JSON, if ``is_json``) in at most ``body_bytes_max``
-    bytes needs no step: it is that record, and ``render.appended`` is its answer. Whatever else
-    there is to say about such an append, its step says.
+    A body of at most ``body_bytes_max`` bytes needs no step if it holds one record or, if
+    ``is_json``, JSON of 1 to ``records_max``: they are appended, and ``render.appended`` is the
+    answer. Whatever else there is to say about such an append, its step says. ``producer`` is an
+    id and its epoch; None for nobody's.
     """
 
     key: StreamKey
     content_type: str
     is_json: bool
     body_bytes_max: int
+    records_max: int
+    producer: tuple[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class LaneStep:
-    """A step that bodies of a lane may go without."""
+    """A step that bodies of a lane may go without; of a producer's, a :class:`SeqStep`."""
 
     step: Step
     lane: Lane

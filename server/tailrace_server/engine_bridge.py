@@ -61,15 +61,22 @@ class GroupContext:
 
 
 class RowsContext:
-    """The same for a ticket of rows, which has a stream for each of ``keys``."""
+    """The same for a ticket of rows, which has a stream for each of ``keys``.
 
-    __slots__ = ("keys", "tell")
+    ``requests`` is how many brought them.
+    """
+
+    __slots__ = ("keys", "requests", "tell")
 
     def __init__(
-        self, tell: Callable[[list[tailrace.Ticket]], None], keys: Sequence[StreamKey]
+        self,
+        tell: Callable[[list[tailrace.Ticket]], None],
+        keys: Sequence[StreamKey],
+        requests: int,
     ) -> None:
         self.tell = tell
         self.keys = keys
+        self.requests = requests
 
 
 class _Request(Completion):
@@ -216,7 +223,7 @@ class EngineBridge:
 
     def stage_rows(self, rows: Rows, context: RowsContext) -> RowsTaken:
         """The same for appends put together by stream; see :meth:`tailrace.Store.submit_rows`."""
-        patience_s = SYNC_HERE_S_MAX if len(rows.lengths) == 1 else 0.0
+        patience_s = SYNC_HERE_S_MAX if context.requests == 1 else 0.0
         return self.store.submit_rows(rows, context, patience_s=patience_s)
 
     def read_now(

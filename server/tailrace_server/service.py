@@ -217,11 +217,13 @@ class Service:
         else:
             if step is None:
                 return None
+            known = Known(request, route, grant, step)
             if isinstance(step, LaneStep):
-                return Known(request, route, grant, step.step, step.lane)
+                known.lane, step = step.lane, step.step
             if isinstance(step, SeqStep):
-                return Known(request, route, grant, step.step, with_seq=step.with_seq)
-            return Known(request, route, grant, step)
+                known.with_seq, step = step.with_seq, step.step
+            known.step = step
+            return known
         self.context.metrics.answered(route, answer.status)
         return answer
 

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "batch_build.h"
+#include "batch_layout.inc"
 #include "batch_scan.h"
 
 #define STREAMS_MAX 8
@@ -47,6 +48,11 @@ struct columns {
     uint8_t *flags, *payload;
     uint32_t *counts, *lengths, *offsets;
     uint64_t streams, records, payload_length;
+    int by_producers;
+    uint64_t *epochs, *seqs;
+    uint32_t *fields_lengths;
+    uint8_t *fields;
+    uint64_t fields_length;
 };
 
 static struct columns make_columns(void)
@@ -68,6 +74,20 @@ static struct columns make_columns(void)
         made.counts[i] = 1 + (uint32_t)draw(COUNT_MAX);
         made.records += made.counts[i];
     }
+    made.by_producers = draw(2) != 0;
+    made.epochs = exactly(8 * made.streams);
+    made.seqs = exactly(8 * made.streams);
+    made.fields_lengths = exactly(4 * made.streams);
+    made.fields_length = 0;
+    for (uint64_t i = 0; i < made.streams; i++) {
+        made.epochs[i] = draw(1u << 30);
+        made.seqs[i] = draw(1u << 30);
+        made.fields_lengths[i] = draw(3) ? (uint32_t)draw(LENGTH_MAX) : 0;
+        made.fields_length += made.fields_lengths[i];
+    }
+    made.fields = exactly(made.fields_length);
+    for (uint64_t i = 0; i < made.fields_length; i++)
+        made.fields[i] = (uint8_t)draw(256);
     made.lengths = exactly(4 * made.records);
     made.payload_length = 0;
     for (uint64_t i = 0, row = 0; i < made.streams; i++)
@@ -91,7 +111,16 @@ static void spoil(struct columns *columns)
 {
     static const uint32_t odd[] = {0, 1, 2, 3, 41, 1000, 0x7fffffffu, 0xffffffffu};
     uint32_t value = odd[draw(sizeof odd / sizeof odd[0])];
-    switch (draw(5)) {
+    switch (draw(7)) {
+    case 5:
+        if (columns->streams)
+            columns->fields_lengths[draw(columns->streams)] = value;
+        break;
+    case 6:
+        columns->fields_length = draw(columns->fields_length + 1);
+        columns->fields =
+            realloc(columns->fields, columns->fields_length + !columns->fields_length);
+        break;
     case 0:
         if (columns->streams)
             columns->counts[draw(columns->streams)] = value;
@@ -113,7 +142,7 @@ static void spoil(struct columns *columns)
         if (columns->payload_length)
             columns->payload[draw(columns->payload_length)] = '.';
     }
-    require(columns->lengths && columns->payload, "there is memory");
+    require(columns->lengths && columns->payload && columns->fields, "there is memory");
 }
 
 static void free_columns(struct columns *columns)
@@ -126,6 +155,10 @@ static void free_columns(struct columns *columns)
     free(columns->offsets);
     free(columns->lengths);
     free(columns->payload);
+    free(columns->epochs);
+    free(columns->seqs);
+    free(columns->fields_lengths);
+    free(columns->fields);
 }
 
 static uint64_t bytes_needed(const struct columns *columns)
@@ -135,6 +168,7 @@ static uint64_t bytes_needed(const struct columns *columns)
         uint64_t size = TR_BATCH_HEADER_BYTES + 4ull * columns->counts[i];
         for (uint32_t j = 0; j < columns->counts[i]; j++)
             size += columns->lengths[row++];
+        size += columns->by_producers ? columns->fields_lengths[i] : 0;
         needed += columns->ids[i] ? (size + 7) & ~7ull : 0;
     }
     return needed;
@@ -142,23 +176,28 @@ static uint64_t bytes_needed(const struct columns *columns)
 
 static int64_t build(const struct columns *columns, uint8_t *out, uint64_t capacity)
 {
+    const struct tr_build_producers producers = {columns->epochs, columns->seqs,
+                                                 columns->fields_lengths, columns->fields,
+                                                 columns->fields_length};
     return tr_batch_build(columns->ids, columns->bases, columns->times, columns->flags,
-                          columns->counts, columns->streams, columns->lengths, columns->records,
-                          columns->payload, columns->payload_length, POSITION, POSITION - 8, out,
-                          capacity, columns->offsets);
+                          columns->counts, columns->streams,
+                          columns->by_producers ? &producers : NULL, columns->lengths,
+                          columns->records, columns->payload, columns->payload_length, POSITION,
+                          POSITION - 8, out, capacity, columns->offsets);
 }
 
 /* What is in the batches is what stood in the columns. */
 static void check(const struct columns *columns, uint8_t *out, uint64_t used)
 {
     struct tr_batch_ref refs[STREAMS_MAX];
-    uint64_t next, taken = 0, at = 0;
+    uint64_t next, taken = 0, at = 0, fields_at = 0;
     uint64_t sealed = used ? tr_batch_seal(out, used) : 0;
     require(tr_batch_scan(out, used, 0, POSITION, refs, STREAMS_MAX, &next) == sealed &&
                 next == used,
             "all of it is batches");
     for (uint64_t i = 0, row = 0; i < columns->streams; i++) {
         uint32_t size = 0, count = columns->counts[i];
+        const uint32_t length = columns->by_producers ? columns->fields_lengths[i] : 0;
         const uint32_t *lengths = columns->lengths + row;
         for (uint32_t j = 0; j < count; j++)
             size += lengths[j];
@@ -174,13 +213,22 @@ static void check(const struct columns *columns, uint8_t *out, uint64_t used)
                 end += lengths[j];
                 require(memcmp(ends + 4ull * j, &end, 4) == 0, "a record ends there");
             }
-            const uint8_t *payload = ends + 4ull * count;
+            const uint8_t *fields = ends + 4ull * count, *payload = fields + length;
+            require(memcmp(out + ref->offset + AT_FIELDS_LENGTH, &length, 4) == 0 &&
+                        (length == 0 || memcmp(fields, columns->fields + fields_at, length) == 0),
+                    "its fields are there");
+            const uint64_t epoch = columns->by_producers ? columns->epochs[i] : 0;
+            const uint64_t seq = columns->by_producers ? columns->seqs[i] : 0;
+            require(memcmp(out + ref->offset + AT_PRODUCER_EPOCH, &epoch, 8) == 0 &&
+                        memcmp(out + ref->offset + AT_PRODUCER_SEQ, &seq, 8) == 0,
+                    "its producer's numbers are there");
             require(memcmp(payload, columns->payload + at, size) == 0, "its payload is there");
             for (const uint8_t *p = payload + size; p < out + ref->offset + ref->length; p++)
                 require(*p == 0, "zeros follow");
         }
         row += count;
         at += size;
+        fields_at += length;
     }
     require(taken == sealed, "there are no more batches");
     require(at == columns->payload_length, "the payload was used up");

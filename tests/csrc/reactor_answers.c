@@ -50,25 +50,29 @@ static uint64_t dead_handle(uint64_t other, uint64_t *dice)
 static void answer_rows(const struct job *jobs, uint32_t count, uint64_t *dice)
 {
     uint64_t handles[4 * BATCH_MAX], ids[2 * BATCH_MAX], firsts[2 * BATCH_MAX];
-    uint32_t counts[2 * BATCH_MAX], groups = 0, used = 0;
+    uint64_t others[2 * BATCH_MAX] = {0};
+    uint32_t counts[2 * BATCH_MAX], tails[4 * BATCH_MAX], groups = 0, used = 0;
     for (uint32_t i = 0; i < count; i++) {
         if (roll(dice, 3) == 0) {
             int nobody = roll(dice, 2) != 0;
             ids[groups] = nobody ? 0 : 0x599;
             firsts[groups] = 1;
             counts[groups] = 1 + (uint32_t)roll(dice, 3);
-            for (uint32_t j = 0; j < counts[groups]; j++)
+            for (uint32_t j = 0; j < counts[groups]; j++) {
+                tails[used] = (uint32_t)roll(dice, 9);
                 handles[used++] = nobody ? jobs[roll(dice, count)].handle
                                          : dead_handle(jobs[i].handle, dice);
+            }
             groups++;
         }
         ids[groups] = jobs[i].id;
-        firsts[groups] = jobs[i].number;
+        tails[used] = (uint32_t)roll(dice, 9);
+        firsts[groups] = (uint64_t)jobs[i].number + 1 - tails[used];
         counts[groups++] = 1;
         handles[used++] = jobs[i].handle;
     }
-    if (tr_reactor_answer_rows(shared.reactor, &shared.form, handles, used, ids, firsts, counts,
-                               groups) != count)
+    if (tr_reactor_answer_rows(shared.reactor, &shared.form, handles, tails, used, ids, firsts,
+                               others, others, counts, groups) != count)
         broken("a row's answer found its connection gone, or a stale one found one");
     bury(handles, used);
 }
@@ -84,7 +88,7 @@ void answer(struct job *jobs, uint32_t count, uint64_t *dice, uint8_t *blob)
         uint32_t other = i + (uint32_t)roll(dice, count - i);
         struct job job = jobs[other];
         jobs[other] = jobs[i];
-        if (job.is_row && roll(dice, 8)) {
+        if (job.records && roll(dice, 8)) {
             rows[row_count++] = job;
             continue;
         }

@@ -30,6 +30,7 @@
 
 enum {
     ROWS = 64,
+    RECORDS = 4 * ROWS,
     HEADS = 6,
     FIELDS = 512,
     ANSWERERS = 2,
@@ -126,26 +127,64 @@ static void perhaps_answer(struct parked *parked, uint64_t *dice, uint8_t *blob)
     pthread_mutex_unlock(&shared.lock);
 }
 
+static uint32_t is_producers(uint32_t lane)
+{
+    return lane >= LANES / 2;
+}
+
+/* A producer's lane has a group for each of its rows, which says their number; others one. */
+static void check_lane(const struct tr_turn *turn, uint32_t group, uint32_t number)
+{
+    const struct tr_columns *columns = &turn->columns;
+    const uint32_t lane = columns->lanes[group];
+    if (is_producers(lane - 1)) {
+        if (columns->counts[group] != 1 || columns->seqs[group] != number)
+            broken("a producer's row is not by itself");
+        return;
+    }
+    if (columns->seqs[group] != 0)
+        broken("a number that is nobody's");
+    for (uint32_t other = 0; other < group; other++)
+        if (columns->lanes[other] == lane)
+            broken("a lane's rows are in two groups");
+}
+
 /* Those that the columns hold, in their order; how many. */
 static uint32_t read_columns(const struct tr_turn *turn, struct job *jobs)
 {
     const struct tr_columns *columns = &turn->columns;
+    const uint32_t *length = columns->lengths;
     const uint8_t *record = columns->payload;
     uint32_t rows = 0;
-    for (uint32_t lane = 0; lane < turn->collected.lanes; lane++)
-        rows += columns->counts[lane];
+    for (uint32_t group = 0; group < turn->collected.groups; group++) {
+        uint32_t end = 0;
+        for (const uint32_t behind = rows + columns->counts[group]; rows < behind; rows++) {
+            const struct tr_row *row = &turn->rows[columns->indexes[rows]];
+            struct job job = {.handle = columns->handles[rows], .keep_alive = 1};
+            for (uint32_t i = 0; i < row->taken; i++) {
+                uint64_t id = job.id;
+                uint32_t number = job.number;
+                if (record[*length - 1] != ',')
+                    broken("a record in the columns has no comma");
+                job.records = record_read(record, *length - 1, &job.id, &job.number);
+                if (job.records != row->taken ||
+                    (i != 0 && (job.id != id || job.number != number)))
+                    broken("a column holds what nobody sent");
+                record += *length++;
+            }
+            end += row->taken;
+            if (row->handle != job.handle || job.records == 0 || columns->ends[rows] != end)
+                broken("a row is not the one in the columns");
+            jobs[rows] = job;
+        }
+        if (columns->records[group] != end)
+            broken("a group does not say how many records it has");
+        check_lane(turn, group, jobs[rows - 1].number);
+    }
     if (rows != turn->collected.taken || rows + turn->collected.left != turn->polled.rows)
         broken("rows are lost between the columns");
-    for (uint32_t i = 0; i < rows; i++) {
-        struct job *job = &jobs[i];
-        uint32_t length = columns->lengths[i];
-        *job = (struct job){.handle = columns->handles[i], .keep_alive = 1, .is_row = 1};
-        if (turn->rows[columns->indexes[i]].handle != job->handle || record[length - 1] != ',' ||
-            !record_read(record, length - 1, &job->id, &job->number))
-            broken("a column holds what nobody sent");
-        record += length;
-    }
-    if (record != columns->payload + turn->collected.payload)
+    if (length != columns->lengths + turn->collected.records ||
+        record != columns->payload + turn->collected.payload)
         broken("the payload is not its records");
     return rows;
 }
@@ -156,6 +195,7 @@ static void serve_rows(const struct tr_turn *turn, struct parked *parked, uint64
     struct job jobs[ROWS], own[BATCH_MAX];
     uint32_t own_count = 0, count = read_columns(turn, jobs);
     shared.rows += count;
+    shared.records += turn->collected.records;
     for (uint32_t i = 0; i < turn->collected.left; i++) {
         const struct tr_row *row = &turn->rows[turn->columns.left[i]];
         if (row->kind == TR_ROW_REFUSED)
@@ -193,9 +233,8 @@ static void learn(struct tr_heads *heads, uint64_t *dice)
     char key[128];
     uint32_t lane = (uint32_t)roll(dice, LANES);
     int length = record_head_make(lane, "", "", key, sizeof key);
-    /* Two lanes lead to one stream. */
-    struct tr_head_lane place = {
-        .lane = lane + 1, .stream = lane / 2 + 1, .json = 1, .body_max = LIMITS.body_max};
+    struct tr_head_lane place = {.lane = lane + 1, .json = 1, .producer = is_producers(lane),
+                                 .body_max = LIMITS.body_max, .records_max = 5 + lane};
     tr_heads_put(heads, 1 + (uint32_t)roll(dice, HEADS), (const uint8_t *)key, (uint32_t)length,
                  &place);
 }
@@ -218,8 +257,9 @@ static void *poller_main(void *argument)
     struct tr_heads *heads = tr_heads_new(HEADS, 200, seed);
     struct tr_row rows[ROWS];
     struct tr_row_field fields[FIELDS];
-    uint32_t columns[6][ROWS];
-    uint64_t handles[ROWS];
+    uint32_t columns[9][ROWS], lengths[RECORDS];
+    struct tr_json_span spans[RECORDS];
+    uint64_t handles[ROWS], seqs[ROWS];
     assert(arena && payload && heads);
     struct parked parked = {.count = 0};
     uint32_t turns = 0;
@@ -234,8 +274,14 @@ static void *poller_main(void *argument)
             .rows_capacity = 1 + (uint32_t)roll(&dice, ROWS),
             .fields = fields,
             .fields_capacity = roll(&dice, 3) ? FIELDS : TR_HTTP_FIELDS_MAX,
-            .columns = {columns[0], columns[1], columns[2], columns[3], handles, columns[4],
-                        columns[5], payload, roll(&dice, 9) ? arena_capacity + ROWS : 100},
+            .columns = {.lanes = columns[0], .groups = columns[1], .counts = columns[2],
+                        .records = columns[3], .indexes = columns[4], .handles = handles,
+                        .ends = columns[5], .left = columns[6], .lengths = lengths,
+                        .payload = payload,
+                        .payload_capacity = roll(&dice, 9) ? arena_capacity + ROWS : 300,
+                        .records_capacity = roll(&dice, 9) ? RECORDS : 10,
+                        .firsts = columns[7], .places = columns[8], .seqs = seqs,
+                        .spans = spans},
         };
         tr_reactor_limit_bodies(shared.reactor, roll(&dice, 4) ? UINT64_MAX : roll(&dice, 40000));
         tr_turn(shared.reactor, LIMITS.connections_max, heads, roll(&dice, 9) != 0, 8, &turn);
@@ -243,7 +289,8 @@ static void *poller_main(void *argument)
             broken("cannot accept");
         if (turn.polled.rows > turn.rows_capacity || turn.polled.fields > turn.fields_capacity ||
             turn.polled.arena > turn.arena_capacity ||
-            turn.collected.payload > turn.columns.payload_capacity)
+            turn.collected.payload > turn.columns.payload_capacity ||
+            turn.collected.records > turn.columns.records_capacity)
             broken("more rows than there is space");
         serve_rows(&turn, &parked, &dice, blob);
         perhaps_answer(&parked, &dice, blob);
@@ -348,6 +395,7 @@ int main(int count, char **arguments)
     SHOW(counters, unsent);
     SHOW(counters, offered);
     SHOW(shared, rows);
+    SHOW(shared, records);
     SHOW(counters, departed);
     return 0;
 }

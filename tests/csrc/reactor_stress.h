@@ -21,7 +21,7 @@ struct job {
     uint64_t id;
     uint32_t number;
     uint32_t keep_alive;
-    uint32_t is_row; /* it came as one of a lane's columns */
+    uint32_t records; /* it came as so many of a lane's columns; else 0 */
 };
 
 /* A connection outside of the reactor. */
@@ -33,6 +33,7 @@ extern struct shared {
     struct tr_form form;        /* stays as it is */
     uint64_t seed;              /* the main thread's */
     uint64_t rows;              /* the polling thread's */
+    uint64_t records;           /* likewise: what is in the rows */
     pthread_mutex_t lock;
     pthread_cond_t wake;
     struct job jobs[1024]; /* one for each connection at most */

@@ -6,7 +6,7 @@
 
 #include "dice.h"
 
-enum { HEAD_MAX = 256 };
+enum { HEAD_MAX = 256, RECORD_MAX = 64, RECORDS_MAX = 8 * (RECORD_MAX + 3) };
 
 static uint64_t mix(uint64_t id, uint32_t number, uint64_t salt)
 {
@@ -54,39 +54,75 @@ int record_head_make(uint32_t lane, const char *digits, const char *seq, char *o
     return snprintf(out, capacity, form, lane, lane % 2 ? digits : seq, lane % 2 ? seq : digits);
 }
 
-/* Some have a space before them, which makes them nothing for a lane. */
-static int record_make(uint64_t id, uint32_t number, char *out, size_t capacity)
+/* How many records its body has; 0: one, in two lines, which makes it nothing for a lane. */
+static uint32_t record_count(uint64_t id, uint32_t number)
 {
-    return snprintf(out, capacity, "%s{\"id\":\"%016llx\",\"number\":\"%08x\"}",
-                    mix(id, number, 6) % 8 ? "" : " ", (unsigned long long)id, number);
+    return (uint32_t)mix(id, number, 6) % 8;
 }
 
-int record_read(const uint8_t *record, size_t length, uint64_t *id, uint32_t *number)
+static int record_make(uint64_t id, uint32_t number, char *out, size_t capacity)
 {
-    char text[HEAD_MAX], again[HEAD_MAX];
+    return snprintf(out, capacity, "{%s\"id\":\"%016llx\",\"number\":\"%08x\"}",
+                    record_count(id, number) ? "" : "\n", (unsigned long long)id, number);
+}
+
+/* One record as it is, more as an array of as many that are equal. */
+static int body_make(uint64_t id, uint32_t number, char *out, size_t capacity)
+{
+    uint32_t count = record_count(id, number);
+    int length = 0;
+    if (count <= 1)
+        return record_make(id, number, out, capacity);
+    for (uint32_t i = 0; i < count; i++) {
+        length += snprintf(out + length, capacity - (size_t)length, i ? " ,\n" : "[");
+        length += record_make(id, number, out + length, capacity - (size_t)length);
+    }
+    return length + snprintf(out + length, capacity - (size_t)length, "\n]");
+}
+
+uint32_t record_read(const uint8_t *record, size_t length, uint64_t *id, uint32_t *number)
+{
+    char text[RECORD_MAX], again[RECORD_MAX];
     unsigned long long found;
     if (length >= sizeof text)
         return 0;
     memcpy(text, record, length);
     text[length] = 0;
-    if (sscanf(text, " {\"id\":\"%16llx\",\"number\":\"%8x\"}", &found, number) != 2)
+    if (sscanf(text, "{\"id\":\"%16llx\",\"number\":\"%8x\"}", &found, number) != 2)
         return 0;
     *id = found;
     record_make(*id, *number, again, sizeof again);
+    return is_record(*id, *number) && strcmp(text, again) == 0 ? record_count(*id, *number) : 0;
+}
+
+/* Whether a body is that of some connection's records. */
+static int records_read(const uint8_t *body, size_t length, uint64_t *id, uint32_t *number)
+{
+    char text[RECORDS_MAX], again[RECORDS_MAX];
+    unsigned long long found;
+    if (length >= sizeof text)
+        return 0;
+    memcpy(text, body, length);
+    text[length] = 0;
+    if (sscanf(text + (text[0] == '['), "{ \"id\":\"%16llx\",\"number\":\"%8x\"}", &found,
+               number) != 2)
+        return 0;
+    *id = found;
+    body_make(*id, *number, again, sizeof again);
     return is_record(*id, *number) && strcmp(text, again) == 0;
 }
 
 size_t request_make(uint64_t id, uint32_t number, int last, uint8_t *out)
 {
     if (is_record(id, number)) {
-        char record[HEAD_MAX], digits[48], seq[16];
-        int size = record_make(id, number, record, sizeof record);
+        char body[RECORDS_MAX], digits[48], seq[16];
+        int size = body_make(id, number, body, sizeof body);
         snprintf(digits, sizeof digits, "%d%s", size, last ? "\r\nConnection: close" : "");
         snprintf(seq, sizeof seq, "%u", number);
         int head = record_head_make((uint32_t)mix(id, number, 7) % LANES, digits, seq,
                                     (char *)out, HEAD_MAX);
         assert(head > 0 && head < HEAD_MAX);
-        memcpy(out + head, record, (size_t)size);
+        memcpy(out + head, body, (size_t)size);
         return (size_t)(head + size);
     }
     size_t length = body_length(id, number);
@@ -129,7 +165,7 @@ int request_read(const uint8_t *path, size_t path_length, const uint8_t *body, s
     static _Thread_local uint8_t wanted[REQUEST_BYTES_MAX];
     char text[27];
     if (path_length > 6 && memcmp(path, "/lane/", 6) == 0)
-        return record_read(body, length, id, number);
+        return records_read(body, length, id, number);
     if (path_length != sizeof text - 1)
         return 0;
     memcpy(text, path, path_length);

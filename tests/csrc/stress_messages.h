@@ -27,16 +27,16 @@ size_t odd_request_make(uint64_t id, uint32_t number, uint8_t *out);
 int request_read(const uint8_t *path, size_t path_length, const uint8_t *body, size_t body_length,
                  uint64_t *id, uint32_t *number);
 
-/* Some requests, with a head that they share, are records of one of LANES lanes. Their answer is a
-   form with two holes: the id in hexadecimal, and number + 1 in eight digits. */
+/* Some requests, with a head that they share, are one record or some, of one of LANES lanes. Their
+   answer is a form with two holes: the id in hexadecimal, and number + 1 in eight digits. */
 int is_record(uint64_t id, uint32_t number);
 
 /* The head of a lane's records, with these digits as Content-Length and as Producer-Seq. */
 int record_head_make(uint32_t lane, const char *digits, const char *seq, char *out,
                      size_t capacity);
 
-/* Whose record that is; 0 if it is none. */
-int record_read(const uint8_t *record, size_t length, uint64_t *id, uint32_t *number);
+/* Whose record that is, and how many like it that request has; 0 if it is nobody's. */
+uint32_t record_read(const uint8_t *record, size_t length, uint64_t *id, uint32_t *number);
 
 /* The pieces of the form: what is before the id, between the two, and behind. */
 extern const char *const FORM_PIECES[3];

@@ -138,6 +138,7 @@ def test_no_answer_reaches_another_client(sanitizer: tuple[str, ...], tmp_path: 
     assert counts["answers"] > CLIENTS
     for what in ("left", "handed", "adopted", "stale", "unsent", "offered", "rows", "departed"):
         assert counts[what] > 0, what
+    assert counts["records"] > counts["rows"]
 
 
 @BOTH

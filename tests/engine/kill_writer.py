@@ -97,11 +97,15 @@ def write_rows(store: tailrace.Store, seed: int) -> None:
         asked = []
         for stream, seq in zip(chosen, seqs, strict=True):
             records = [record(ROWS_WRITER, seq, n) for n in range(parts(ROWS_WRITER, seq))]
-            asked.append(Append(StreamKey("bucket", f"s{stream}"), records, OPTIONS.content_type))
+            # To one stream as a producer: what is durable of its numbers must be of its records.
+            producer = Producer("rows", 0, seq) if stream == ROWS_STREAMS[-1] else None
+            key = StreamKey("bucket", f"s{stream}")
+            asked.append(Append(key, records, OPTIONS.content_type, producer=producer))
             after[stream] += 1
         staged, outcomes = perform_as_rows(store, asked)
         for append, outcome in zip(staged, outcomes, strict=True):
             assert isinstance(outcome, Appended), outcome
+            assert not outcome.duplicate
             at = asked.index(append)
             say(f"{chosen[at]} {outcome.base} {outcome.tail} {ROWS_WRITER} {seqs[at]}\n")
 

@@ -16,7 +16,7 @@ PATIENCE_S = 60
 
 
 def columns(appends: Sequence[Append]) -> Rows:
-    """One append of several records for each stream: that many appends of one record each."""
+    """A group for each append: that many appends of one record each, or a producer's one."""
     payload = bytearray()
     lengths = array("I")
     types: list[str] = []
@@ -29,7 +29,8 @@ def columns(appends: Sequence[Append]) -> Rows:
             lengths.append(len(record) + len(comma))
     keys = [append.key for append in appends]
     counts = array("I", [len(append.records) for append in appends])  # type: ignore[arg-type]
-    return Rows(keys, types, counts, lengths, payload)
+    producers = [append.producer for append in appends]
+    return Rows(keys, types, counts, lengths, payload, producers if any(producers) else ())
 
 
 def submit_as_rows(
@@ -56,8 +57,13 @@ def outcome_of_rows(append: Append, ticket: tailrace.Ticket, number: int) -> Out
     first = rows.firsts[number]
     assert not callable(append.records)
     tail = first + len(append.records)
-    times = rows.created_at_ms[number]
-    return Appended(rows.stream_ids[number], first, tail, False, False, False, times)
+    found = Appended(
+        rows.stream_ids[number], first, tail, False, False, False, rows.created_at_ms[number]
+    )
+    if append.producer is None:
+        return found
+    _, epoch, seq = append.producer
+    return found._replace(producer_epoch=epoch, producer_seq=seq)
 
 
 def perform_as_rows(

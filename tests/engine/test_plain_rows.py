@@ -45,10 +45,18 @@ TYPES = (JSON, "text/plain", "application/json; charset=utf-8")
 SIZES = (0, 1, 7, 60, 900, 9_000)
 
 
-class RowsStep(NamedTuple):
-    """Appends of one record each to some streams, each sent with a type."""
+class Whose(NamedTuple):
+    """A producer, and how far its numbers are from those that come next."""
 
-    appends: list[tuple[StreamKey, str, list[int]]]
+    id: str
+    epochs: int
+    seqs: int
+
+
+class RowsStep(NamedTuple):
+    """Appends of one record each to some streams, each sent with a type, or one of a producer."""
+
+    appends: list[tuple[StreamKey, str, list[int], Whose | None]]
 
 
 keys = st.sampled_from(KEYS)
@@ -59,10 +67,16 @@ rows_steps = st.builds(
             keys,
             st.sampled_from((JSON, JSON, *TYPES)),
             st.lists(st.sampled_from(SIZES), min_size=1, max_size=5),
+            st.none()
+            | st.builds(
+                Whose,
+                st.sampled_from("ppq"),
+                st.sampled_from((0, 0, 0, 1, -1)),
+                st.sampled_from((0, 0, 0, 0, 1, -1)),
+            ),
         ),
         min_size=1,
         max_size=5,
-        unique_by=lambda append: append[0],
     ),
 )
 options = st.builds(
@@ -106,62 +120,76 @@ def record(size: int, number: int) -> bytes:
     return b'{"text":"common w%d %s"}' % (number, b"x" * size)
 
 
-def records_of(step: RowsStep, number: int) -> list[Append]:
-    return [
-        Append(key, [record(size, number * 100 + i) for i, size in enumerate(sizes)], content_type)
-        for key, content_type, sizes in step.appends
-    ]
+def records_of(store: tailrace.Store, step: RowsStep, number: int) -> list[Append]:
+    found: list[Append] = []
+    last: dict[tuple[StreamKey, str], tuple[int, int]] = {}
+    for at, (key, content_type, sizes, whose) in enumerate(step.appends):
+        producer = None
+        if whose is not None:
+            state = store._core.committer._staged.find(key)
+            known = None if state is None else state.producers.get(whose.id)
+            epoch, seq = last.get((key, whose.id), known or (0, -1))
+            producer = Producer(
+                whose.id, max(0, epoch + whose.epochs), max(0, seq + 1 + whose.seqs)
+            )
+            last[key, whose.id] = producer.epoch, producer.seq
+        records = [record(size, number * 100 + at * 10 + i) for i, size in enumerate(sizes)]
+        found.append(Append(key, records, content_type, producer=producer))
+    return found
 
 
-def one_by_one(appends: Sequence[Append]) -> list[Append]:
-    alone: list[Append] = []
-    for append in appends:
-        assert not callable(append.records)
-        alone += [append._replace(records=[one]) for one in append.records]
-    return alone
+def one_by_one(append: Append) -> list[Operation]:
+    assert not callable(append.records)
+    if append.producer is not None:
+        return [append]
+    return [append._replace(records=[one]) for one in append.records]
 
 
-def do_in_rows(store: tailrace.Store, number: int, steps: Sequence[Any]) -> list[list[Outcome]]:
-    """The outcomes of each step, a rows step's as those of its appends one by one."""
+class Done(NamedTuple):
+    """``outcomes`` of what was staged, a rows step's by its appends one by one, and the order that
+    these were staged in: what is left of columns comes after them.
+    """
+
+    operations: list[list[Operation]]
+    outcomes: list[list[Outcome]]
+
+
+def do_in_rows(store: tailrace.Store, number: int, steps: Sequence[Any]) -> Done:
+    operations: list[list[Operation]] = []
     answers: list[Any] = []
     with one_group(store):
         for at, step in enumerate(steps):
             if not isinstance(step, RowsStep):
-                answers.append(store.submit([step]))
+                operations.append([step])
+                answers.append(([], store.submit([step])))
                 continue
-            appends = records_of(step, number + at)
+            appends = records_of(store, step, number + at)
             taken, left = submit_as_rows(store, appends)
-            rest = {append.key: store.submit(one_by_one([append])) for append in left}
-            answers.append((appends, {one[0].key: one for one in taken}, rest))
+            alone = [one for append in left for one in one_by_one(append)]
+            operations.append([one for append, _, _ in taken for one in one_by_one(append)] + alone)
+            answers.append((taken, store.submit(alone)))
     outcomes: list[list[Outcome]] = []
-    for answer in answers:
-        if isinstance(answer, list):
-            outcomes.append([ticket.wait(60) for ticket in answer])
-            continue
-        appends, taken_by_key, rest = answer
+    for taken, tickets in answers:
         found: list[Outcome] = []
-        for append in appends:
-            if append.key in rest:
-                found += [ticket.wait(60) for ticket in rest[append.key]]
-            else:
-                whole = outcome_of_rows(*taken_by_key[append.key])
-                assert isinstance(whole, Appended)
-                found += [
-                    whole._replace(base=ordinal, tail=ordinal + 1)
-                    for ordinal in range(whole.base, whole.tail)
-                ]
-        outcomes.append(found)
-    return outcomes
+        for one in taken:
+            whole = outcome_of_rows(*one)
+            assert isinstance(whole, Appended)
+            if whole.producer_epoch is not None:
+                found.append(whole)
+                continue
+            found += [
+                whole._replace(base=ordinal, tail=ordinal + 1)
+                for ordinal in range(whole.base, whole.tail)
+            ]
+        outcomes.append(found + [ticket.wait(60) for ticket in tickets])
+    return Done(operations, outcomes)
 
 
-def do_one_by_one(store: tailrace.Store, number: int, steps: Sequence[Any]) -> list[list[Outcome]]:
-    answers = []
+def do_one_by_one(
+    store: tailrace.Store, steps: Sequence[Sequence[Operation]]
+) -> list[list[Outcome]]:
     with one_group(store):
-        for at, step in enumerate(steps):
-            operations: Sequence[Operation] = [step]
-            if isinstance(step, RowsStep):
-                operations = one_by_one(records_of(step, number + at))
-            answers.append(store.submit_each(operations, [None] * len(operations)))
+        answers = [store.submit_each(step, [None] * len(step)) for step in steps]
     return [[ticket.wait(60) for ticket in tickets] for tickets in answers]
 
 
@@ -211,7 +239,7 @@ def test_the_store_comes_to_the_same(
     for number, (steps, passed_ms) in enumerate(groups):
         clock.now_ms += passed_ms
         in_rows = do_in_rows(stores[0], number * 10, steps)
-        assert in_rows == do_one_by_one(stores[1], number * 10, steps)
+        assert in_rows.outcomes == do_one_by_one(stores[1], in_rows.operations)
         assert shown(stores[0]) == shown(stores[1])
     for store in stores:
         store.close()

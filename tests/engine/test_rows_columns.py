@@ -11,7 +11,7 @@ import pytest
 import tailrace
 from tailrace import limits
 from tailrace.errors import InvalidArgument, Overloaded, StoreClosed
-from tailrace.operation import Append, StreamKey
+from tailrace.operation import Append, Producer, StreamKey
 from tailrace.options import Options
 from tailrace.outcome import Appended
 from tailrace.rows import Rows
@@ -20,7 +20,7 @@ from tests.engine.faulty_storage import FaultyStorage
 from tests.engine.rows_lab import columns, one_group, perform_as_rows
 from tests.engine.workload import Clock, read_all
 
-A, B, C, D = [StreamKey("bucket", name) for name in "abcd"]
+A, B, C = [StreamKey("bucket", name) for name in "abc"]
 
 
 @pytest.fixture
@@ -72,10 +72,11 @@ BAD = [
     (GOOD._replace(payload=b"12,334"), "payload"),
     (GOOD._replace(payload=b"123,,4", lengths=array("I", [4, 1, 1])), "payload"),
     (GOOD._replace(payload=b"123,,4", lengths=array("I", [0, 5, 1])), "payload"),
-    (GOOD._replace(keys=[A, A]), "keys"),
-    (GOOD._replace(keys=[A, A], content_types=[JSON, JSON], payload=b"12,3,,"), "keys"),
-    (GOOD._replace(keys=[A, A], content_types=[JSON, "a/b"]), "keys"),
-    (GOOD._replace(keys=[D, D]), "keys"),
+    (GOOD._replace(producers=[None]), "producers"),
+    (GOOD._replace(producers=[None] * 3), "producers"),
+    (GOOD._replace(producers=[None, ("p", 0, 1)]), "producers"),  # type: ignore[list-item]
+    (GOOD._replace(producers=[None, Producer(b"p", 0, 1)]), "producers"),  # type: ignore[arg-type]
+    (GOOD._replace(producers=[None, Producer("p", 0, 1)], payload=b"12,3,45"), "lengths"),
 ]
 
 

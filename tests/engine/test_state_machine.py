@@ -206,14 +206,19 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(
         counts=st.dictionaries(keys, st.integers(1, 4), min_size=1), size=SIZES,
-        odd=st.integers(0, 9).map(lambda n: n == 0),
+        odd=st.integers(0, 9).map(lambda n: n == 0), name=st.sampled_from((None, "p", "q")),
     )  # fmt: skip
-    def rows(self, counts: dict[StreamKey, int], size: int, odd: bool) -> None:
+    def rows(self, counts: dict[StreamKey, int], size: int, odd: bool, name: str | None) -> None:
         appends = []
         for key, count in counts.items():
             stream = self.model.present(key, self.clock.now_ms)
             content_type = "x/y" if odd or stream is None else stream.content_type
-            appends.append(Append(key, self.records(key, [size] * count, None), content_type))
+            producer = None
+            if name is not None:
+                epoch, last = (0, -1) if stream is None else stream.producers.get(name, (0, -1))
+                producer = Producer(name, epoch, last + 1)
+            records = self.records(key, [size] * count, None)
+            appends.append(Append(key, records, content_type, producer=producer))
         staged, outcomes = perform_as_rows(self.store, appends)
         for append, outcome in zip(staged, outcomes, strict=True):
             self.expect(append, outcome)

@@ -151,7 +151,9 @@ class Workload:
             content_type = stream.content_type if stream is not None else "application/json"
             if dice.random() < 0.03:
                 content_type = "text/other"
-            appends.append(Append(key, self.records("json" in content_type), content_type))
+            producer = self._producer(stream) if dice.random() < 0.4 else None
+            records = self.records("json" in content_type)
+            appends.append(Append(key, records, content_type, producer=producer))
         return appends
 
     def _put_snapshot(self, key: StreamKey, stream: ModelStream) -> PutSnapshot:

@@ -36,9 +36,9 @@ def find(
     return int(lib.tr_heads_find(heads, ffi.new("uint8_t[]", head), len(head), one, other))
 
 
-def put(heads: Any, number: int, key: bytes, stream: int = 0) -> bool:
-    lane = ffi.new("struct tr_head_lane *", {"lane": 1, "stream": stream})
-    return bool(lib.tr_heads_put(heads, number, key, len(key), lane))
+def put(heads: Any, number: int, key: bytes, lane: int = 0) -> bool:
+    place = ffi.new("struct tr_head_lane *", {"lane": lane})
+    return bool(lib.tr_heads_put(heads, number, key, len(key), place))
 
 
 def test_bounds_are_checked() -> None:
@@ -46,7 +46,7 @@ def test_bounds_are_checked() -> None:
     assert table(HEADS_MAX, lib.TR_HEAD_KEY_MAX + 1) == ffi.NULL
     heads = table()
     assert put(heads, 1, b"x" * KEY_MAX)
-    for number, key, stream in (
+    for number, key, lane in (
         (0, b"a", 0),
         (HEADS_MAX + 1, b"a", 0),
         (2, b"x" * (KEY_MAX + 1), 0),
@@ -54,7 +54,7 @@ def test_bounds_are_checked() -> None:
         (2, b"a", HEADS_MAX + 1),
         (2, b"x" * KEY_MAX, 0),  # it has a number
     ):
-        assert not put(heads, number, key, stream)
+        assert not put(heads, number, key, lane)
     assert find(heads, b"x" * KEY_MAX) == 1
     assert find(heads, b"x" * (KEY_MAX + 1)) == 0
     assert find(heads, b"x", (0, 2)) == find(heads, b"x", (2, 1)) == 0
@@ -115,7 +115,7 @@ def test_it_does_what_a_dict_does(steps: list[tuple[str, int, bytes]]) -> None:
 def known(stream: str | None, content_type: str = "text/plain", route: str = "r") -> Known:
     lane = None
     if stream is not None:
-        lane = Lane(StreamKey("flat", stream), content_type, False, 100)
+        lane = Lane(StreamKey("flat", stream), content_type, False, 100, 10)
     return Known(Request("POST", "/", "", (), b""), route, GRANT, lambda body: None, lane)
 
 

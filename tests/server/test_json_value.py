@@ -1,4 +1,4 @@
-"""The C recogniser of records (protocol section 9.1): what it accepts needs no other parser."""
+"""The C recogniser of records (protocol section 9.1): what it cuts needs no other parser."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fuzz.fuzz_json_value import SEEDS, TOKENS, accepts, target
+from fuzz.fuzz_json_value import SEEDS, TOKENS, cut, target
 from tailrace_server.protocol import json_mode
 from tests.server.test_json_mode import JSON_VALUES
 
@@ -34,7 +34,29 @@ from tests.server.test_json_mode import JSON_VALUES
     ],
 )
 def test_a_record_is_known(body: bytes) -> None:
-    assert accepts(body)
+    assert cut(body) == [body]
+    assert cut(b"[" + body + b"]") == [body]
+    assert cut(b"[" + body + b"," + body + b"]") == [body, body]
+    target(body)
+
+
+@pytest.mark.parametrize(
+    ("body", "records"),
+    [
+        (b" {}", [b"{}"]),
+        (b"\t{}\r\n", [b"{}"]),
+        (b"[1]", [b"1"]),
+        (b"[[]]", [b"[]"]),
+        (b"[[1,2],[[3]]]", [b"[1,2]", b"[[3]]"]),
+        (b'\n[ 1\t,\r\n{ }\n, "]" ]\n', [b"1", b"{ }", b'"]"']),
+        (b'[{"a":1},{"a":1}]', [b'{"a":1}', b'{"a":1}']),
+        (b"[" + b"0," * 999 + b"0]", [b"0"] * 1000),
+        (b"[" * 121 + b"]" * 121, [b"[" * 120 + b"]" * 120]),
+    ],
+)
+def test_one_level_of_an_array_is_flattened(body: bytes, records: list[bytes]) -> None:
+    """Section 9.1.1; what stands around a value is not part of it."""
+    assert cut(body) == records
     target(body)
 
 
@@ -42,10 +64,30 @@ def test_a_record_is_known(body: bytes) -> None:
     "body",
     [
         b"",
-        b" {}",
-        b"{}\n",
+        b" ",
         b"[]",
-        b"[1]",
+        b" [\n]",
+        b"[",
+        b"[1",
+        b"[1,",
+        b"[1,]",
+        b"[,1]",
+        b"[1,,2]",
+        b"[1 2]",
+        b"[1}",
+        b"[1]]",
+        b"[1][2]",
+        b"[1],",
+        b"1]",
+        b"[1,{]",
+        b"[1,[2}]",
+        b'[1,"\\ud800"]',
+        b"[1,{\n}]",
+        b"\x0b1",
+        b"[1,\x0c2]",
+        b"[1]\0",
+        b"[" + b"0," * 1000 + b"0]",
+        b"[1," + b"[" * 121 + b"]" * 121 + b"]",
         b'{"a":\n1}',
         b'{"a":1\r}',
         b'"\n"',
@@ -93,13 +135,15 @@ def test_a_record_is_known(body: bytes) -> None:
     ],
 )
 def test_all_else_is_left(body: bytes) -> None:
-    assert not accepts(body)
+    assert not cut(body)
 
 
 def test_the_depth_is_the_one_that_is_promised() -> None:
     deep = b'{"a":' * json_mode.NESTING_MAX + b"0" + b"}" * json_mode.NESTING_MAX
-    assert accepts(deep)
-    assert not accepts(b'{"a":' + deep + b"}")
+    assert cut(deep) == [deep]
+    assert cut(b"[" + deep + b"]") == [deep]
+    assert not cut(b'{"a":' + deep + b"}")
+    assert not cut(b"[[" + deep + b"]]")
 
 
 @given(JSON_VALUES, st.booleans(), st.sampled_from([(",", ":"), (", ", ": "), (" ,\t", " :")]))
@@ -111,7 +155,7 @@ def test_what_an_encoder_writes_is_known(
         body = text.encode()
     except UnicodeEncodeError:  # half a pair
         return
-    assert accepts(body) or isinstance(value, list) or "\\ud" in text
+    assert cut(body) or value == [] or "\\ud" in text
     target(body)
 
 
@@ -125,5 +169,7 @@ def test_what_an_encoder_writes_is_known(
         lambda made: made[0][: made[1]] + made[2] + made[0][made[1] :]
     )
 )
-def test_what_is_accepted_is_one_record_as_it_stands(body: bytes) -> None:
+def test_what_is_accepted_is_cut_as_the_parser_of_bodies_cuts_it(body: bytes) -> None:
     target(body)
+    target(b"[" + body + b"]")
+    target(b"[0 ," + body + b",{}]")

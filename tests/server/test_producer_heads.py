@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from tailrace.offset import encode_offset
+from tailrace.rows import AppendedRows, Rows
+from tailrace.ticket import RowsTaken, Ticket
 from tailrace_server._reactor import ffi, lib
+from tailrace_server.engine_bridge import RowsContext
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.keys import Key, KeyRing
 from tests.server.front_support import Answer, RawClient
-from tests.server.rows_support import JSON, content, post, put
+from tests.server.rows_support import JSON, Clients, content, post, put, taken
 from tests.server.test_vectorized_front import ask, connect, get, serving
 
 EVENTS = b"/v1/sessions/s/events"
@@ -88,6 +93,98 @@ async def test_a_producers_head_is_understood_once(tmp_path: Path) -> None:
         fenced = await ask(client, numbered(12))
         assert (fenced.status, fenced.header("producer-epoch")) == (403, "1")
         assert json.loads(await content(client, b"j")) == [*range(12), 1]
+
+
+async def test_the_next_append_of_a_known_producer_is_a_row(tmp_path: Path) -> None:
+    """Section 5.2.1: the same answers; and what is not the next one gets them the general way."""
+    async with serving(tmp_path) as (front, _, port), await connect(port) as client:
+        assert (await ask(client, put(b"j"))).status == 201
+        for seq, body in enumerate((b"0", b"1", b"[2,3]", b" [[4]] ", b"5")):
+            answer = await ask(client, numbered(seq, body=body))
+            assert told(answer) == (200, str(seq), None)
+            assert answer.header("producer-epoch") == "0"
+        assert answer.header("stream-next-offset") == "00000006"
+        assert (answer.header("etag") or "").endswith(':6"')
+        assert taken(front) == 4
+        assert told(await ask(client, numbered(4, body=b"5"))) == (204, "4", None)
+        assert told(await ask(client, numbered(6))) == (409, None, "5")
+        assert told(await ask(client, numbered(5, body=b"[]"))) == (400, None, None)
+        assert told(await ask(client, numbered(5, body=b"[6"))) == (400, None, None)
+        assert taken(front) == 4
+        assert told(await ask(client, numbered(5, body=b"6"))) == (200, "5", None)
+        assert taken(front) == 5
+        assert json.loads(await content(client, b"j")) == [0, 1, 2, 3, [4], 5, 6]
+        counted = (await ask(client, get(b"metrics"))).body
+        six_and_a_read = b'{route="/v1/stream/{stream_name*}",status="200"} 7.0'
+        assert six_and_a_read in counted
+
+
+async def test_producers_and_others_append_to_a_stream_in_one_turn(tmp_path: Path) -> None:
+    """Whoever sends a number twice at the same moment has stored it once."""
+    async with serving(tmp_path) as (front, _, port):
+        clients = Clients(port, 10)
+        assert await clients.statuses([put(b"j"), put(b"k")]) == [201, 201]
+
+        def turn(seq: int) -> list[bytes]:
+            body = b'["%d",0]' % seq
+            one = numbered(seq, body=body)
+            other = one.replace(b"Producer-Id: p", b"Producer-Id: q")
+            elsewhere = numbered(seq, body=body, stream=b"k")
+            return [one, post(b"j", b'"x"'), other, one, elsewhere, post(b"j", b'["y","y"]'), one]
+
+        for seq in range(5):
+            before = taken(front)
+            answers = await clients.ask(turn(seq))
+            found = [answer.status for answer in answers]
+            assert sorted((found.pop(6), found.pop(3), found.pop(0))) == [200, 204, 204]
+            assert found == [204, 200, 200, 204]
+            assert taken(front) - before == (5 if seq else 0)
+            # An answer is behind the records of its own request.
+            async with await connect(port) as client:
+                held = json.loads(await content(client, b"j"))
+            for index, last in ((1, "x"), (2, 0), (5, "y")):
+                tail = int(answers[index].header("stream-next-offset") or "")
+                assert held[tail - 1] == last
+        async with await connect(port) as client:
+            assert json.loads(await content(client, b"k")) == [
+                value for seq in range(5) for value in (str(seq), 0)
+            ]
+        assert [value for value in held if value not in ("x", "y", 0)] == [
+            value for seq in range(5) for value in [str(seq)] * 2
+        ]
+
+
+async def test_a_producers_answers_are_written_as_ever_where_streams_are_long(
+    tmp_path: Path,
+) -> None:
+    firsts = {b"j": 10**8 - 2, b"k": 12, b"l": 10**12}
+
+    def submit_rows(rows: Rows, context: RowsContext, **_: object) -> RowsTaken:
+        ids = array("Q", [77] * len(rows.keys))
+        starts = array("Q", [firsts[key.stream.encode()] for key in rows.keys])
+        ticket = Ticket(None, context)
+        ticket.answer(AppendedRows(ids, starts, array("Q", bytes(8 * len(ids)))))
+        context.tell([ticket])
+        return RowsTaken(ticket, [])
+
+    async with serving(tmp_path) as (front, service, port):
+        clients = Clients(port, 6)
+        assert await clients.statuses([put(name) for name in firsts]) == [201] * 3
+        plain = [post(name, b'["a","b","c"]') for name in firsts]
+        assert await clients.statuses(plain) == [204] * 3
+        first = [numbered(0, stream=name) for name in firsts]
+        assert await clients.statuses(first) == [200] * 3
+        service.context.store.submit_rows = submit_rows  # type: ignore[method-assign,assignment]
+        asked = [numbered(9, stream=name, body=b"[1,2,3]") for name in firsts]
+        answers = await clients.ask([*asked, *plain])
+        assert taken(front) == 6
+        for answer, (name, base) in zip(answers, [*firsts.items()] * 2, strict=True):
+            by_producer = answer.status == 200
+            assert told(answer) == ((200, "9", None) if by_producer else (204, None, None))
+            assert answer.header("producer-epoch") == ("0" if by_producer else None)
+            assert answer.header("etag") == f'"{77:x}:0:{base + 3}"', name
+            assert answer.header("stream-next-offset") == encode_offset(base + 3)
+        assert [answer.status for answer in answers] == [200] * 3 + [204] * 3
 
 
 @pytest.mark.parametrize("text", NOT_PLAIN)

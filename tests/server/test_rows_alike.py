@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,17 +24,21 @@ from tests.server.rows_support import (
 )
 from tests.server.test_vectorized_front import serving
 
+REFUSED = (b"[]", b"{", b"", b'"\xff"', b'"\\ud800"', b"[1,]", b"[1,2", b"[" * 123 + b"]" * 123)
+# Of one size in a turn: then its answers are the same in whichever order they came.
 BODIES = st.sampled_from(
-    [b"1", b'"two"', b'{"n":3}', b"[4]", b" 5", b"[]", b"{", b"", b'"\xff"', b'"\\ud800"', b"null"]
-)
-
+    [
+        (b"1", b'"two"', b'{"n":3}', b"null", b" 5", b"[4]", b"[{\n}]", b'["\\ud83d\\ude00"]'),
+        (b'[6,7,{"a":[8]}]', b" [9 ,\n[10], 11 ]\n", b"[12,{\n},13]", b"[0,0,0]"),
+    ]
+).flatmap(lambda bodies: st.lists(st.sampled_from((*bodies, *bodies, *REFUSED)), max_size=5))
 
 STREAMS = (b"a", b"b", b"c")
 
 
-APPENDS = st.tuples(
-    st.sampled_from([JSON, JSON, JSON, TEXT, JSON + b";charset=x"]), st.lists(BODIES, max_size=5)
-).map(lambda made: [(b"POST", body, made[0]) for body in made[1]])
+APPENDS = st.tuples(st.sampled_from([JSON, JSON, JSON, TEXT, JSON + b";charset=x"]), BODIES).map(
+    lambda made: [(b"POST", body, made[0]) for body in made[1]]
+)
 
 
 CHANGES = st.sampled_from(
@@ -49,8 +54,32 @@ CHANGES = st.sampled_from(
 )
 
 
+# The number behind @ is how far Producer-Seq is from the one that comes next.
+PRODUCER = b"\r\nProducer-Id: p\r\nProducer-Seq: @%+d\r\nProducer-Epoch: %d"
+PRODUCERS = st.tuples(BODIES, st.sampled_from((0, 0, 0, 0, 1, -1)), st.sampled_from((0, 0, 1))).map(
+    lambda made: [(b"POST", body, JSON + PRODUCER % made[1:]) for body in made[0][:1]]
+)
 # In one turn a stream gets either appends, of which any may come first, or one other request.
-TURN = st.tuples(*(APPENDS | APPENDS | CHANGES for _ in STREAMS))
+TURN = st.tuples(*(APPENDS | PRODUCERS | PRODUCERS | CHANGES for _ in STREAMS))
+
+
+class Seqs:
+    """The numbers that come next, as far as answers tell."""
+
+    def __init__(self) -> None:
+        self._next: dict[bytes, int] = {}
+
+    def fill(self, stream: bytes, fields: bytes) -> bytes:
+        last = self._next.get(stream, 0)
+        return re.sub(rb"@([+-]\d)", lambda found: b"%d" % max(0, last + int(found[1])), fields)
+
+    def learn(self, stream: bytes, answer: Answer) -> None:
+        expected = answer.header("producer-expected-seq")
+        seq = answer.header("producer-seq")
+        if expected is not None:
+            self._next[stream] = int(expected)
+        elif seq is not None:
+            self._next[stream] = int(seq) + 1
 
 
 def comparable(answer: Answer) -> tuple[int, list[tuple[str, str]], list[int]]:
@@ -70,14 +99,16 @@ async def answered(
             for stream, kind in zip(STREAMS, (JSON, JSON, TEXT), strict=True):
                 clients = Clients(port, 1)
                 assert await clients.statuses([put(stream, kind)]) == [201]
-            clients = Clients(port, 15)
+            clients, seqs = Clients(port, 15), Seqs()
             for turn in turns:
                 asked = [
-                    (stream, request(method, stream, body, fields))
+                    (stream, request(method, stream, body, seqs.fill(stream, fields)))
                     for stream, some in zip(STREAMS, turn, strict=True)
                     for method, body, fields in some
                 ]
                 told = await clients.ask([data for _, data in asked])
+                for (stream, _), answer in zip(asked, told, strict=True):
+                    seqs.learn(stream, answer)
                 for stream in STREAMS:
                     mine = [t for t, (name, _) in zip(told, asked, strict=True) if name == stream]
                     found.append(sorted(map(comparable, mine)))

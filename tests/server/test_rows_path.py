@@ -67,9 +67,13 @@ async def test_a_large_body_is_a_row_too(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "status"),
     [
-        (post(b"j", b"[1]"), 204),
-        (post(b"j", b" 1"), 204),
         (post(b"j", b'{"a":\n1}'), 204),
+        (post(b"j", b'[1,{"a":\n1}]'), 204),
+        (post(b"j", b'[1,"\\ud83d\\ude00"]'), 204),
+        (post(b"j", b"[1," + b"[" * 121 + b"]" * 121 + b"]"), 400),
+        (post(b"j", b"[1,2"), 400),
+        (post(b"j", b"[1,]"), 400),
+        (post(b"j", b" [ ]"), 400),
         (post(b"j", b'"\\ud83d\\ude00"'), 204),
         (post(b"j", b"[]"), 400),
         (post(b"j", b""), 400),
@@ -77,6 +81,7 @@ async def test_a_large_body_is_a_row_too(tmp_path: Path) -> None:
         (post(b"j", b'"\xff"'), 400),
         (post(b"j", b'{"a":' * 120 + b"[0]" + b"}" * 120), 400),
         (post(b"j", b"1", JSON, b"Producer-Id: p", b"Producer-Epoch: 0", b"Producer-Seq: 0"), 200),
+        (post(b"j", b"1", JSON, b"Producer-Id: p", b"Producer-Epoch: 0", b"Producer-Seq: 1"), 409),
         (post(b"j", b"1", JSON, b"Stream-Seq: a"), 204),
         (post(b"j", b"1", JSON, b"Stream-Closed: true"), 204),
         (post(b"j", b"1", JSON, b"Stream-Expected-Offset: 00000001"), 204),

@@ -5,6 +5,7 @@ Python fills them in for one append, and C for many (``csrc/front/answer_form``)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import product
 from typing import Any, Final, NamedTuple
 
@@ -39,18 +40,21 @@ _OF_SEQ: Final = Appended._fields.index("producer_seq")
 _IN_C: Final = {
     (_OF_TAIL, "d"): lib.TR_HOLE_TAIL,
     (_OF_STREAM, "x"): lib.TR_HOLE_STREAM,
+    (_OF_EPOCH, "d"): lib.TR_HOLE_EPOCH,
+    (_OF_SEQ, "d"): lib.TR_HOLE_SEQ,
 }
 
 
 class Appending(NamedTuple):
     """Forms for the answers to appends after which the tail is from ``first`` to ``last``.
 
-    ``form`` is the ``struct tr_form`` for plain ones.
+    ``plain_in_c`` and ``of_producer_in_c`` are the same for C, as ``struct tr_form``.
     """
 
     plain: Form
     of_producer: Form
-    form: Any
+    plain_in_c: Any
+    of_producer_in_c: Any
     first: int
     last: int
 
@@ -74,10 +78,11 @@ def plain_status(outcome: Appended) -> int:
     return 0 if outcome.duplicate or outcome.tail == outcome.base else 200
 
 
-def fill(form: Any, stream_id: int, tail: int) -> bytes:
+def fill(form: Any, stream_id: int, tail: int, epoch: int = 0, seq: int = 0) -> bytes:
     """What C makes of a ``struct tr_form``."""
+    numbers = ffi.new("struct tr_form_numbers *", (stream_id, tail, epoch, seq))
     out = ffi.new("uint8_t[]", _BYTES_MAX)
-    return bytes(ffi.buffer(out, lib.tr_form_fill(form, stream_id, tail, out)))
+    return bytes(ffi.buffer(out, lib.tr_form_fill(form, numbers, out)))
 
 
 def make_forms(number: int) -> Appending:
@@ -91,16 +96,20 @@ def make_forms(number: int) -> Appending:
     ]
     plain = cut(_general(outcome), holes)
     check(plain.fill, _general, ends)
-    form = _in_c(plain)
-    check(lambda values: fill(form, values[_OF_STREAM], values[_OF_TAIL]), _general, ends)
-
     holes[b"%d" % _EPOCH] = Hole(_OF_EPOCH)
     holes[b"%d" % _SEQ] = Hole(_OF_SEQ)
     of_producer = cut(_general(_by_producer(outcome, _EPOCH, _SEQ)), holes)
     numbers = (0, PRODUCER_NUMBER_MAX)
     samples = [_by_producer(end, *both) for end in ends for both in product(numbers, numbers)]
     check(of_producer.fill, _general, samples)
-    return Appending(plain, of_producer, form, tails.first, tails.last)
+    return Appending(
+        plain,
+        of_producer,
+        _checked_in_c(plain, ends),
+        _checked_in_c(of_producer, samples),
+        tails.first,
+        tails.last,
+    )
 
 
 class AppendForms:
@@ -131,6 +140,18 @@ def _by_producer(outcome: Appended, epoch: int, seq: int) -> Appended:
 
 def _general(values: Values) -> bytes:
     return writer.joined(render.appended(Appended._make(values)), "POST", close=False)
+
+
+def _checked_in_c(form: Form, samples: Iterable[Appended]) -> Any:
+    made = _in_c(form)
+
+    def filled(values: Values) -> bytes:
+        outcome = Appended._make(values)
+        numbers = outcome.producer_epoch or 0, outcome.producer_seq or 0
+        return fill(made, outcome.stream_id, outcome.tail, *numbers)
+
+    check(filled, _general, samples)
+    return made
 
 
 def _in_c(form: Form) -> Any:

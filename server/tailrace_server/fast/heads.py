@@ -19,7 +19,7 @@ from tailrace_server.service import Known
 HEADS_MAX: Final = 4096
 HEAD_BYTES_MAX: Final = 1024
 """So many heads are kept, up to this size; then the oldest goes."""
-_BODY_BYTES_MAX: Final = 2**32 - 1
+_NUMBER_MAX: Final = 2**32 - 1
 _SEED_BYTES: Final[int] = lib.TR_HEAD_SEED_BYTES
 assert HEAD_BYTES_MAX <= lib.TR_HEAD_KEY_MAX
 # The numbers that are left out of a head must all be good: the head says nothing about them.
@@ -67,12 +67,16 @@ def key_of(head: bytes, holes: Iterable[tuple[int, int]]) -> bytes:
 
 
 class Leader(NamedTuple):
-    """A lane: its stream, the type its appends are sent with, their route, and one of its heads."""
+    """A lane: its stream, the type its appends are sent with, their route, and one of its heads.
+
+    ``producer`` is whose they are, an id and its epoch.
+    """
 
     key: StreamKey
     content_type: str
     route: str
     known: Known
+    producer: tuple[str, int] | None
 
 
 class Heads:
@@ -93,7 +97,6 @@ class Heads:
         self._fresh: dict[bytes, Known] = {}
         self._next = 1
         self._lanes: _Numbers[tuple[Lane, str]]
-        self._streams: _Numbers[StreamKey]
         self.forget_all()
 
     def forget_all(self) -> None:
@@ -103,7 +106,6 @@ class Heads:
         self._leaders = [None] * (HEADS_MAX + 1)
         self._fresh.clear()
         self._lanes = _Numbers(HEADS_MAX)
-        self._streams = _Numbers(HEADS_MAX)
 
     def by_number(self, number: int) -> Known:
         """What a number of this turn means."""
@@ -149,17 +151,19 @@ class Heads:
         place = ffi.new("struct tr_head_lane *")
         number = self._lanes.take((lane, known.route))
         if self._leaders[number] is None:
-            self._leaders[number] = Leader(lane.key, lane.content_type, known.route, known)
+            self._leaders[number] = Leader(
+                lane.key, lane.content_type, known.route, known, lane.producer
+            )
         place.lane = number
-        place.stream = self._streams.take(lane.key)
         place.json = lane.is_json
-        place.body_max = min(lane.body_bytes_max, _BODY_BYTES_MAX)
+        place.producer = lane.producer is not None
+        place.body_max = min(lane.body_bytes_max, _NUMBER_MAX)
+        place.records_max = min(lane.records_max, _NUMBER_MAX)
         return place
 
     def _leave_lane(self, known: Known) -> None:
         lane = known.lane
         if lane is not None:
-            self._streams.give(lane.key)
             number = self._lanes.give((lane, known.route))
             if number:
                 self._leaders[number] = None

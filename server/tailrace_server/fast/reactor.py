@@ -28,7 +28,12 @@ _ARENA_BYTES: Final = KIB * KIB
 _ROWS: Final = 256
 _FIELDS_PER_REQUEST: Final[int] = lib.TR_HTTP_FIELDS_MAX
 _FIELDS: Final = 16 * _ROWS
-_PAYLOAD_BYTES: Final = _ARENA_BYTES + _ROWS  # a comma for each row
+_PAYLOAD_BYTES: Final = _ARENA_BYTES + _ROWS  # a comma for each row: an array has its own
+_RECORDS: Final = _ARENA_BYTES // 16  # of one poll; beyond, they are left
+_COLUMNS: Final = (
+    *("lanes", "counts", "records", "indexes", "ends", "left"),
+    *("groups", "firsts", "places"),
+)
 _ADDRESS_BYTES: Final = 64
 
 REQUEST: Final[int] = lib.TR_ROW_REQUEST
@@ -85,16 +90,21 @@ class Polled(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Appends of one record each, put together by stream; see ``struct tr_columns``.
+    """Appends of records and nothing else, put together in groups; see ``struct tr_columns``.
 
-    ``lanes`` has a lane for each stream, ``counts`` how many rows. ``handles`` (as bytes) and
-    ``lengths`` have an item for each row, stream after stream. ``payload`` holds until the next
-    poll. ``body_bytes`` is how long the bodies were together.
+    ``lanes`` has a lane for each group, ``seqs`` (typecode ``Q``) the Producer-Seq of one that is
+    a producer's, ``counts`` how many rows, ``records`` how many records. ``handles`` (as bytes)
+    and ``ends`` have an item for each row, group after group; the end is how many records the
+    group has up to that row's last one. ``lengths`` has one for each record. ``payload`` holds
+    until the next poll. ``body_bytes`` is how long the bodies were together.
     """
 
     lanes: list[int]
+    seqs: array[int]
     counts: array[int]
+    records: array[int]
     handles: bytes
+    ends: array[int]
     lengths: array[int]
     payload: memoryview
     body_bytes: int
@@ -148,10 +158,14 @@ class Reactor:
         self._payload_bytes = memoryview(ffi.buffer(self._payload))
         turn.columns.payload = self._payload
         turn.columns.payload_capacity = _PAYLOAD_BYTES
-        self._columns = ffi.new("uint32_t[]", 6 * _ROWS)
-        for index, name in enumerate(("lanes", "streams", "counts", "indexes", "lengths", "left")):
+        self._columns = ffi.new("uint32_t[]", len(_COLUMNS) * _ROWS)
+        for index, name in enumerate(_COLUMNS):
             setattr(turn.columns, name, self._columns + index * _ROWS)
+        self._lengths = turn.columns.lengths = ffi.new("uint32_t[]", _RECORDS)
+        self._spans = turn.columns.spans = ffi.new("struct tr_json_span[]", _RECORDS)
+        turn.columns.records_capacity = _RECORDS
         self._handles = turn.columns.handles = ffi.new("uint64_t[]", _ROWS)
+        self._seqs = turn.columns.seqs = ffi.new("uint64_t[]", _ROWS)
 
     @property
     def descriptor(self) -> int:
@@ -206,10 +220,13 @@ class Reactor:
         if not found.taken:
             return None
         return Columns(
-            ffi.unpack(columns.lanes, found.lanes),
-            _numbers(columns.counts, found.lanes),
+            ffi.unpack(columns.lanes, found.groups),
+            array("Q", ffi.unpack(columns.seqs, found.groups)),
+            _numbers(columns.counts, found.groups),
+            _numbers(columns.records, found.groups),
             ffi.buffer(columns.handles, found.taken * 8)[:],
-            _numbers(columns.lengths, found.taken),
+            _numbers(columns.ends, found.taken),
+            _numbers(columns.lengths, found.records),
             self._payload_bytes[: found.payload],
             found.bodies,
         )
@@ -247,24 +264,32 @@ class Reactor:
         self,
         form: Any,
         handles: bytes,
+        ends: array[int],
         stream_ids: array[int],
         firsts: array[int],
+        epochs: array[int],
+        seqs: array[int],
         counts: array[int],
     ) -> int:
         """Send every handle ``form`` (``struct tr_form``), filled with its numbers.
 
-        Row ``j`` of stream ``i`` is told ``stream_ids[i]`` and ``firsts[i] + j + 1``; rows whose
-        stream id is 0 are told nothing. How many handles were still good.
+        Each of the ``counts[i]`` rows of group ``i`` is told ``stream_ids[i]``, ``epochs[i]``,
+        ``seqs[i]``, and ``firsts[i]`` plus its own of ``ends``; rows whose stream id is 0 are
+        told nothing. How many handles were still good.
         """
-        assert len(stream_ids) == len(firsts) == len(counts)
+        assert len(stream_ids) == len(firsts) == len(epochs) == len(seqs) == len(counts)
+        assert len(handles) == 8 * len(ends)
         return int(
             lib.tr_reactor_answer_rows(
                 self._pointer,
                 form,
                 ffi.from_buffer("uint64_t[]", handles),
-                len(handles) // 8,
+                ffi.from_buffer("uint32_t[]", ends),
+                len(ends),
                 ffi.from_buffer("uint64_t[]", stream_ids),
                 ffi.from_buffer("uint64_t[]", firsts),
+                ffi.from_buffer("uint64_t[]", epochs),
+                ffi.from_buffer("uint64_t[]", seqs),
                 ffi.from_buffer("uint32_t[]", counts),
                 len(counts),
             )

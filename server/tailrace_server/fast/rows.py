@@ -1,21 +1,23 @@
-"""Plain appends of a turn: staged stream by stream, and answered with one call.
+"""Plain appends of a turn, and producers': staged in groups, and answered with one call.
 
-The reactor has put their bodies together (``csrc/front/collect.h``), the engine takes them as
+The reactor has put their records together (``csrc/front/collect.h``), the engine takes them as
 they are (:class:`tailrace.rows.Rows`). What either does not take for certain goes the general
-way, which gives the reasons. Python runs once for each stream of a turn, never for a request.
+way, which gives the reasons. Python runs once for each stream of a turn, or append of a producer.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Callable, Iterator, Sequence
-from itertools import accumulate
-from typing import Final
+from itertools import accumulate, islice
+from typing import Any, Final
 
 import structlog
 
 import tailrace
 from tailrace.errors import TailraceError
+from tailrace.operation import Producer
+from tailrace.outcome import Appended
 from tailrace.rows import AppendedRows, Rows
 from tailrace_server.engine_bridge import RowsContext
 from tailrace_server.fast.answers import Answers, Batch, started
@@ -26,15 +28,23 @@ from tailrace_server.fast.shared import Shared
 from tailrace_server.front import InSteps
 from tailrace_server.protocol import render
 
-_STATUS: Final = render.appended(appended(1, 0, 1)).status
+_PLAIN: Final = appended(1, 0, 1)
+_STATUS: Final = tuple(
+    render.appended(outcome).status
+    for outcome in (_PLAIN, _PLAIN._replace(producer_epoch=0, producer_seq=0))
+)
+"""Of an answer to a plain append, and to a producer's."""
 
 _log = structlog.get_logger("tailrace.front")
 
 
 class RowsPending(RowsContext):
-    """The rows of one turn while they are staged; see :class:`Columns`."""
+    """The rows of one turn while they are staged; see :class:`Columns`.
 
-    __slots__ = ("counts", "handles", "leaders")
+    ``producers`` has whose a group is, None for nobody's; it is empty if all are that.
+    """
+
+    __slots__ = ("counts", "ends", "epochs", "handles", "leaders", "producers", "records", "seqs")
 
     def __init__(
         self,
@@ -44,9 +54,31 @@ class RowsPending(RowsContext):
     ) -> None:
         self.tell = tell
         self.keys = [leader.key for leader in leaders]
+        self.requests = len(columns.ends)
         self.counts = columns.counts
+        self.records = columns.records
         self.handles = columns.handles
+        self.ends = columns.ends
+        self.seqs = columns.seqs
         self.leaders = leaders
+        self.producers: list[Producer | None] = []
+        whose = [leader.producer for leader in leaders]
+        if any(whose):
+            self.producers = [
+                None if one is None else Producer(*one, seq)
+                for one, seq in zip(whose, columns.seqs, strict=True)
+            ]
+            self.epochs = array("Q", [0 if one is None else one[1] for one in whose])
+        else:
+            self.epochs = columns.seqs  # zeros
+
+    def outcome(self, group: int, stream_id: int, base: int, tail: int) -> Appended:
+        """What one row of a group came to."""
+        found = appended(stream_id, base, tail)
+        producer = self.producers[group] if self.producers else None
+        if producer is None:
+            return found
+        return found._replace(producer_epoch=producer.epoch, producer_seq=producer.seq)
 
 
 class RowsPath:
@@ -79,9 +111,10 @@ class RowsPath:
         rows = Rows(
             pending.keys,
             [leader.content_type for leader in leaders],
-            columns.counts,
+            columns.records,
             columns.lengths,
             columns.payload,
+            pending.producers,
         )
         indexes: list[int] = []
         try:
@@ -97,7 +130,7 @@ class RowsPath:
             starts = list(accumulate(columns.counts, initial=0)) if left else []
             for index in left:
                 indexes += self._reactor.taken_rows(starts[index], columns.counts[index])
-        count = len(columns.lengths) - len(indexes)
+        count = pending.requests - len(indexes)
         counters = self._shared.counters
         counters.requests += count
         counters.body_bytes += columns.body_bytes
@@ -107,7 +140,7 @@ class RowsPath:
         return indexes
 
     def _refuse(self, batch: Batch, pending: RowsPending, error: Exception, began: float) -> None:
-        for leader, handle, _, _ in _rows(pending):
+        for leader, handle, _, _, _ in _rows(pending):
             known = leader.known
             response = self._service.fault(known, error)
             batch.counts[(known.route, response.status)] += 1
@@ -124,15 +157,15 @@ class RowsPath:
                 assert isinstance(ticket.error, Exception)
                 self._refuse(batch, pending, ticket.error, began)
                 continue
-            routes: dict[str, int] = {}
+            counts: dict[tuple[str, bool], int] = {}
             for leader, count, stream_id in zip(
                 pending.leaders, pending.counts, outcome.stream_ids, strict=True
             ):
                 if stream_id:
-                    route = leader.route
-                    routes[route] = routes.get(route, 0) + count
-            for route, count in routes.items():
-                batch.counts[(route, _STATUS)] += count
+                    kind = leader.route, leader.producer is not None
+                    counts[kind] = counts.get(kind, 0) + count
+            for (route, by_producer), count in counts.items():
+                batch.counts[(route, _STATUS[by_producer])] += count
             if self.is_open:
                 self._answer(batch, pending, outcome)
             else:
@@ -140,27 +173,49 @@ class RowsPath:
         self._answers.conclude(batch)
 
     def _answer(self, batch: Batch, pending: RowsPending, outcome: AppendedRows) -> None:
-        handles, counts = pending.handles, pending.counts
         stream_ids, firsts = outcome.stream_ids, outcome.firsts
-        form = self._forms.of_tail(1)
-        if form is not None and max(firsts) + max(counts) <= form.last:
-            self._reactor.answer_rows(form.form, handles, stream_ids, firsts, counts)
+        forms = self._forms.of_tail(1)
+        if forms is not None and max(firsts) + max(pending.records) > forms.last:
+            forms = None  # there are long streams
+        if forms is not None and not pending.producers:
+            self._fill(forms.plain_in_c, pending, stream_ids, firsts)
             return
-        # Long streams, or no form: each class of tails by itself, and what crosses a border.
-        classes: dict[int, array[int]] = {}
-        for index, stream_id in enumerate(stream_ids):
-            first, last = firsts[index] + 1, firsts[index] + counts[index]
-            form = self._forms.of_tail(first)
-            key = 0 if form is None or last > form.last else form.first
-            if key not in classes:
-                classes[key] = array("Q", bytes(8 * len(stream_ids)))
-            classes[key][index] = stream_id
-        for key, those in classes.items():
-            form = self._forms.of_tail(key) if key else None
-            if form is None:
+        # Each kind of answer by itself; 0: none, for what is to be answered the general way.
+        kinds: dict[tuple[int, bool], array[int]] = {}
+        for group, stream_id in enumerate(stream_ids):
+            kind = 1 if forms is not None else self._class_of(pending, group, firsts[group])
+            key = kind, bool(pending.producers) and pending.producers[group] is not None
+            if key not in kinds:
+                kinds[key] = array("Q", bytes(8 * len(stream_ids)))
+            kinds[key][group] = stream_id
+        for (kind, by_producer), those in kinds.items():
+            forms = self._forms.of_tail(kind) if kind else None
+            if forms is None:
                 self._answer_singly(batch, pending, those, firsts)
             else:
-                self._reactor.answer_rows(form.form, handles, those, firsts, counts)
+                form = forms.of_producer_in_c if by_producer else forms.plain_in_c
+                self._fill(form, pending, those, firsts)
+
+    def _class_of(self, pending: RowsPending, group: int, first: int) -> int:
+        """A tail in the class of all tails that the group's answers tell; 0 if there is none."""
+        forms = self._forms.of_tail(first + 1)
+        if forms is None or first + pending.records[group] > forms.last:
+            return 0
+        return forms.first
+
+    def _fill(
+        self, form: Any, pending: RowsPending, stream_ids: array[int], firsts: array[int]
+    ) -> None:
+        self._reactor.answer_rows(
+            form,
+            pending.handles,
+            pending.ends,
+            stream_ids,
+            firsts,
+            pending.epochs,
+            pending.seqs,
+            pending.counts,
+        )
 
     def _answer_singly(
         self,
@@ -171,19 +226,22 @@ class RowsPath:
     ) -> None:
         """Answer the general way those whose stream id is not 0."""
         began = started(self._shared)
-        for leader, handle, stream, row in _rows(pending):
-            if stream_ids[stream]:
-                base = firsts[stream] + row
-                response = render.appended(appended(stream_ids[stream], base, base + 1))
+        for leader, handle, group, begin, end in _rows(pending):
+            if stream_ids[group]:
+                first = firsts[group]
+                outcome = pending.outcome(group, stream_ids[group], first + begin, first + end)
+                response = render.appended(outcome)
                 self._answers.add(batch, handle, leader.known.request, response, False, began)
 
 
-def _rows(pending: RowsPending) -> Iterator[tuple[Leader, int, int, int]]:
-    """Each row: who speaks for its lane, its handle, its stream's index, its place there."""
-    handles = iter(_handles(pending.handles))
-    for stream, (leader, count) in enumerate(zip(pending.leaders, pending.counts, strict=True)):
-        for row in range(count):
-            yield leader, next(handles), stream, row
+def _rows(pending: RowsPending) -> Iterator[tuple[Leader, int, int, int, int]]:
+    """Each row: who speaks for its lane, its handle, its group, its records there."""
+    rows = zip(_handles(pending.handles), pending.ends, strict=True)
+    for group, (leader, count) in enumerate(zip(pending.leaders, pending.counts, strict=True)):
+        begin = 0
+        for handle, end in islice(rows, count):
+            yield leader, handle, group, begin, end
+            begin = end
 
 
 def _handles(handles: bytes) -> array[int]:

@@ -69,8 +69,9 @@ class AppendHeaders:
 
     @property
     def are_bare(self) -> bool:
-        """Whether they say nothing but what the body is."""
-        return self == AppendHeaders(False, None, None, None, self.content_type, None, True)
+        """Whether they say nothing but what the body is, and which producer's."""
+        bare = AppendHeaders(False, self.producer, None, None, self.content_type, None, True)
+        return self == bare
 
 
 def append_headers(request: Request) -> AppendHeaders:

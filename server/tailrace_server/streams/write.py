@@ -115,9 +115,17 @@ def prepare_post(context: Context, call: Call) -> Step:
 
 def _lane(config: ServiceConfig, key: StreamKey, sent: AppendHeaders) -> Lane | None:
     content_type = sent.content_type
-    if content_type is None or not sent.are_bare or config.events_per_request_max < 1:
+    records_max = config.events_per_request_max
+    if content_type is None or not sent.are_bare or records_max < 1:
         return None
-    return Lane(key, content_type, is_json_type(content_type), config.body_bytes_max)
+    return Lane(
+        key,
+        content_type,
+        is_json_type(content_type),
+        config.body_bytes_max,
+        records_max,
+        None if sent.producer is None else (sent.producer.id, sent.producer.epoch),
+    )
 
 
 def _step(context: Context, key: StreamKey, sent: AppendHeaders) -> AppendStep:
