@@ -27,12 +27,17 @@ static void collect(struct tr_heads *heads, const uint8_t *arena, struct tr_row 
     for (uint32_t i = 0; i < count; i++) {
         struct tr_row *row = &rows[i];
         uint64_t length = 0;
-        if (row->kind == TR_ROW_REQUEST) {
+        if (row->kind == TR_ROW_REQUEST || row->kind == TR_ROW_HEAD) {
             const uint8_t *head = arena + row->head;
             const struct tr_hole length_hole = {row->length_value, row->length_value_length};
             const struct tr_hole seq_hole = {row->seq_value, row->seq_value_length};
             row->number = tr_heads_find(heads, head, row->head_length, length_hole, seq_hole);
             const struct tr_head_lane *lane = &heads->heads[row->number].lane;
+            if (row->kind == TR_ROW_HEAD) {
+                if (row->number == 0) /* else nothing is wrong with it */
+                    columns->left[out->left++] = i;
+                continue;
+            }
             if (take)
                 length = record_length(lane, row, head + row->head_length, nesting_max);
             if (length != 0 && length <= columns->payload_capacity - out->payload) {

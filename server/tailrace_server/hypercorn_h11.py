@@ -152,7 +152,12 @@ class _Connection(h11.Connection):
         return False
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        event = super().next_event()
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError:
+            if self.our_state is h11.SEND_BODY:
+                return h11.NEED_DATA  # the answer in progress ends, and then the connection
+            raise
         if isinstance(event, h11.EndOfMessage):
             self._request_ended()
         return event

@@ -183,12 +183,12 @@ async def serving(directory: Path) -> AsyncIterator[tuple[Service, int]]:
 async def test_a_damaged_snapshot_and_its_bootstrap_are_reset(tmp_path: Path) -> None:
     auth = (("authorization", "Bearer k"), ("content-type", "application/json"))
     async with serving(tmp_path) as (service, port):
-        for method, path, body in (
+        for method, where, body in (
             ("PUT", "/ds/demo", b""),
             ("PUT", "/ds/demo/s", b"[1,2,3]"),
             ("PUT", "/ds/demo/s/snapshot/00000002", DAMAGED),
         ):
-            answer = await service.handle(Request(method, path, "", auth, body))
+            answer = await service.handle(Request(method, where, "", auth, body))
             assert answer.status in (201, 204), answer
         (path_of,) = (tmp_path / "snapshots").iterdir()
         path_of.write_bytes(DAMAGED.replace(b"fill", b"fall", 1))
