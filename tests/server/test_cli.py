@@ -281,12 +281,36 @@ def test_tls_options(tmp_path: Path) -> None:
         ["--public-url", "https://events.example/?a=b"],
         ["--public-url", "https://events.example/#a"],
         ["--public-url", "https://events.example/a b"],
+        ["--log-reserve-bytes", "-1"],
+        ["--log-reserve-bytes", "64M"],
         ["--nonsense"],
     ],
 )
 def test_options_out_of_bounds(tmp_path: Path, arguments: list[str]) -> None:
     said = fails("--data-dir", str(tmp_path / "data"), *arguments)
     assert arguments[0].partition("=")[0] in said
+
+
+def test_zeros_are_kept_ahead_of_the_log_only_if_they_may_be(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    flag = "--log-reserve-bytes"
+    with serving(data) as server:
+        assert append(server.url, "s").status_code == 204
+        assert server.stop() == 0
+    (segment,) = (data / "log").glob("*.segment")
+    spare = data / "log" / f"{0:016x}.spare"
+    for arguments, variables, kept in (
+        ((), {}, True),
+        ((flag, "0"), {}, False),
+        ((), {"TAILRACE_LOG_RESERVE_BYTES": "0"}, False),
+        ((flag, str(segment.stat().st_size - 1)), {}, False),  # not room for one
+        ((flag, str(segment.stat().st_size)), {"TAILRACE_LOG_RESERVE_BYTES": "0"}, True),
+    ):
+        with spare.open("wb") as file:
+            file.truncate(segment.stat().st_size)
+        with serving(data, *arguments, variables=variables) as server:
+            assert server.stop() == 0
+        assert spare.exists() == kept, (arguments, variables)
 
 
 # -- damage
