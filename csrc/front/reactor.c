@@ -176,34 +176,13 @@ static void emit(const struct tr_reactor *reactor, struct connection *c,
 
 enum outcome { WAIT, OUT, OFFER, END, AGAIN };
 
-/* Bytes received into out, at most want; 0 if there are none now, -1 if there will be none. */
-static int64_t receive(struct connection *c, uint8_t *out, uint32_t want)
-{
-    for (;;) {
-        const ssize_t got = recv(c->descriptor, out, want, MSG_DONTWAIT);
-        if (got > 0) {
-            /* Less than was asked for: the kernel has no more, but perhaps the end. */
-            if ((uint32_t)got < want)
-                c->readable = c->half_closed;
-            return got;
-        }
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            c->readable = 0;
-            return 0;
-        }
-        return -1;
-    }
-}
-
 /* The rest of a request is still to come. Its head alone may say how it is answered. */
 static enum outcome await_rest(const struct tr_reactor *reactor, struct connection *c,
                                const struct tr_http_request *request, struct sink *sink)
 {
     if (request->head_length != 0 && !c->head_told) {
-        memcpy(sink->arena + sink->used->arena, c->waiting + c->waiting_start,
-               request->head_length);
+        const uint8_t *head = c->waiting + c->waiting_start;
+        memcpy(sink->arena + sink->used->arena, head, request->head_length);
         emit(reactor, c, request, TR_ROW_HEAD, sink);
     }
     return WAIT;

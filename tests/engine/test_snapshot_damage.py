@@ -220,7 +220,7 @@ def test_a_check_of_a_damaged_log_says_nothing_of_snapshots() -> None:
 def test_a_start_names_the_streams_whose_snapshots_were_not_restored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A backup without a directory that looks unimportant: the rest is served, and somebody told."""
+    """A backup may lack a directory that looked unimportant: the rest is served, somebody told."""
     keys = [StreamKey("bucket", f"s{number:02}") for number in range(22)]
     with opened(tmp_path) as store:
         for key in keys:
