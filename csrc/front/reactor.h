@@ -160,9 +160,9 @@ uint32_t tr_reactor_answer_alike(struct tr_reactor *reactor, const uint64_t *han
 void tr_reactor_park(struct tr_reactor *reactor, const uint64_t *handles, uint32_t count,
                      uint32_t *left);
 
-/* Gives a connection away, with its descriptor: one that was offered, one whose request is
-   out, without that request's bytes, or one whose head this poll told. 0; -1 for a stale handle; 1 if capacity is too small,
-   with the lengths in taken. */
+/* Gives a connection away, with its descriptor: one that was offered, one whose head this poll
+   told, or one whose request is out, without that request's bytes. 0; -1 for a stale handle; 1
+   if capacity is too small, with the lengths in taken. */
 int32_t tr_reactor_take(struct tr_reactor *reactor, uint64_t handle, uint8_t *out,
                         uint64_t capacity, struct tr_taken *taken);
 
