@@ -205,6 +205,7 @@ tailrace_server.asgi_body
 tailrace_server.asgi_request
 tailrace_server.asgi
 tailrace_server.hypercorn_h11
+tailrace_server.hypercorn_h2
 tailrace_server.hypercorn_front
 tailrace_server.settings
 tailrace_server.run

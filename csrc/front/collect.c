@@ -80,11 +80,16 @@ static void choose(struct tr_heads *heads, const uint8_t *arena, struct tr_row *
 {
     for (uint32_t i = 0; i < count; i++) {
         struct tr_row *row = &rows[i];
-        if (row->kind == TR_ROW_REQUEST) {
+        if (row->kind == TR_ROW_REQUEST || row->kind == TR_ROW_HEAD) {
             const uint8_t *head = arena + row->head;
             const struct tr_hole length_hole = {row->length_value, row->length_value_length};
             const struct tr_hole seq_hole = {row->seq_value, row->seq_value_length};
             row->number = tr_heads_find(heads, head, row->head_length, length_hole, seq_hole);
+            if (row->kind == TR_ROW_HEAD) {
+                if (row->number == 0) /* else nothing is wrong with it */
+                    columns->left[out->left++] = i;
+                continue;
+            }
             const struct tr_head_lane *lane = &heads->heads[row->number].lane;
             struct tr_json_span *spans = columns->spans + out->records;
             uint32_t records = 0;

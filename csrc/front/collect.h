@@ -59,6 +59,7 @@ struct tr_turn {
 };
 
 /* Polls and makes columns, in one call. take 0: every row is left, and told its head's number.
+   A TR_ROW_HEAD whose head has a number is neither taken nor left: nothing is to be done for it.
    nesting_max: of a JSON record. */
 void tr_turn(struct tr_reactor *reactor, uint64_t room, struct tr_heads *heads, uint32_t take,
              uint32_t nesting_max, struct tr_turn *turn);

@@ -146,19 +146,21 @@ static int has_space(const struct tr_reactor *reactor, const struct sink *sink)
            sink->arena_capacity - sink->used->arena >= tr_reactor_arena_min(&reactor->limits);
 }
 
-/* A row for the request whose bytes begin at the end of the arena's used part. */
-static void emit(const struct tr_reactor *reactor, const struct connection *c,
-                 const struct tr_http_request *request, struct sink *sink)
+/* A row for the request whose bytes, or whose head's, begin at the end of the arena's used part. */
+static void emit(const struct tr_reactor *reactor, struct connection *c,
+                 const struct tr_http_request *request, uint32_t kind, struct sink *sink)
 {
     struct tr_polled *used = sink->used;
+    const uint32_t body_length = kind == TR_ROW_REQUEST ? request->body_length : 0;
+    c->head_told = kind == TR_ROW_HEAD;
     sink->rows[used->rows++] = (struct tr_row){
         .handle = handle_of(reactor, c),
-        .kind = TR_ROW_REQUEST,
+        .kind = kind,
         .method = request->method,
         .keep_alive = request->keep_alive,
         .head = used->arena,
         .head_length = request->head_length,
-        .body_length = request->body_length,
+        .body_length = body_length,
         .target = request->target,
         .target_length = request->target_length,
         .first_field = used->fields,
@@ -171,30 +173,21 @@ static void emit(const struct tr_reactor *reactor, const struct connection *c,
     memcpy(sink->fields + used->fields, request->fields,
            request->field_count * sizeof request->fields[0]);
     used->fields += request->field_count;
-    used->arena += request->head_length + request->body_length;
+    used->arena += request->head_length + body_length;
 }
 
 enum outcome { WAIT, OUT, OFFER, END, AGAIN };
 
-/* Bytes received into out, at most want; 0 if there are none now, -1 if there will be none. */
-static int64_t receive(struct connection *c, uint8_t *out, uint32_t want)
+/* The rest of a request is still to come. Its head alone may say how it is answered. */
+static enum outcome await_rest(const struct tr_reactor *reactor, struct connection *c,
+                               const struct tr_http_request *request, struct sink *sink)
 {
-    for (;;) {
-        const ssize_t got = recv(c->descriptor, out, want, MSG_DONTWAIT);
-        if (got > 0) {
-            /* Less than was asked for: the kernel has no more, but perhaps the end. */
-            if ((uint32_t)got < want)
-                c->readable = c->half_closed;
-            return got;
-        }
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            c->readable = 0;
-            return 0;
-        }
-        return -1;
+    if (request->head_length != 0 && !c->head_told) {
+        const uint8_t *head = c->waiting + c->waiting_start;
+        memcpy(sink->arena + sink->used->arena, head, request->head_length);
+        emit(reactor, c, request, TR_ROW_HEAD, sink);
     }
+    return WAIT;
 }
 
 /* Goes on with bytes that wait, until they are a request or the kernel has no more. */
@@ -211,7 +204,7 @@ static enum outcome go_on(struct tr_reactor *reactor, struct connection *c, stru
             return OFFER;
         if (found == TR_HTTP_COMPLETE) {
             memcpy(sink->arena + sink->used->arena, data, whole);
-            emit(reactor, c, &request, sink);
+            emit(reactor, c, &request, TR_ROW_REQUEST, sink);
             c->waiting_start += whole;
             c->waiting_length -= whole;
             if (c->waiting_length == 0)
@@ -219,7 +212,7 @@ static enum outcome go_on(struct tr_reactor *reactor, struct connection *c, stru
             return OUT;
         }
         if (!c->readable)
-            return WAIT;
+            return await_rest(reactor, c, &request, sink);
         uint32_t want;
         if (request.head_length != 0) {
             want = whole - c->waiting_length;
@@ -236,7 +229,7 @@ static enum outcome go_on(struct tr_reactor *reactor, struct connection *c, stru
         if (got < 0)
             return END;
         if (got == 0)
-            return WAIT;
+            return await_rest(reactor, c, &request, sink);
         c->waiting_length += (uint32_t)got;
     }
 }
@@ -256,7 +249,7 @@ static enum outcome advance(struct tr_reactor *reactor, struct connection *c, st
     const int32_t found = tr_http_parse(data, (uint64_t)got, &reactor->http, &request);
     if (found == TR_HTTP_COMPLETE && hold_body(reactor, c, request.body_length)) {
         const uint32_t whole = request.head_length + request.body_length;
-        emit(reactor, c, &request, sink);
+        emit(reactor, c, &request, TR_ROW_REQUEST, sink);
         return keep(c, data + whole, (uint32_t)got - whole) ? OUT : END;
     }
     if (!keep(c, data, (uint32_t)got))

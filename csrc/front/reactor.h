@@ -35,6 +35,7 @@ enum {
     TR_ROW_REFUSED = 3,  /* handle is the descriptor of a client beyond the room; it is yours */
     TR_ROW_LEAVING = 4,  /* the client of a parked request has closed its sending side */
     TR_ROW_LEFT = 5,     /* that of a parked request is gone: reset, or closed both ways */
+    TR_ROW_HEAD = 6,     /* a request without its body, of which not all has come: may be taken */
 
     TR_ANSWER_CLOSE = 1, /* flags of an answer: end the connection behind it */
 
@@ -167,9 +168,9 @@ uint32_t tr_reactor_answer_alike(struct tr_reactor *reactor, const uint64_t *han
 void tr_reactor_park(struct tr_reactor *reactor, const uint64_t *handles, uint32_t count,
                      uint32_t *left);
 
-/* Gives a connection away, with its descriptor: one that was offered, or one whose request is
-   out, without that request's bytes. 0; -1 for a stale handle; 1 if capacity is too small,
-   with the lengths in taken. */
+/* Gives a connection away, with its descriptor: one that was offered, one whose head this poll
+   told, or one whose request is out, without that request's bytes. 0; -1 for a stale handle; 1
+   if capacity is too small, with the lengths in taken. */
 int32_t tr_reactor_take(struct tr_reactor *reactor, uint64_t handle, uint8_t *out,
                         uint64_t capacity, struct tr_taken *taken);
 

@@ -28,7 +28,7 @@ from tailrace.manifest import FORMAT, Manifest, read_manifest
 from tailrace.native import View
 from tailrace.offset_index import BadIndex, MappedIndex, MemoryIndex
 from tailrace.segment import Segment
-from tailrace.snapshot_files import remove_strays
+from tailrace.snapshot_files import reconcile
 from tailrace.storage import Storage, read_file, write_zeros
 
 _logger = logging.getLogger("tailrace")
@@ -69,7 +69,7 @@ def recover(storage: Storage, segment_bytes: int) -> Recovered:
             log.segments[number].close()
     _fill_extents(log, catalog)
     live.upgrade()
-    remove_strays(storage, catalog)
+    reconcile(storage, catalog)
     return Recovered(live, log, catalog, position, checkpoint)
 
 

@@ -12,6 +12,7 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Iterable
+from typing import Final
 
 from tailrace import filenames
 from tailrace.catalog import Catalog
@@ -20,6 +21,8 @@ from tailrace.operation import Snapshot, StreamKey
 from tailrace.storage import File, Storage
 
 _logger = logging.getLogger("tailrace")
+_NAMED_MAX: Final = 20
+"""So many streams are named in one line of the log."""
 
 
 class SnapshotFiles:
@@ -96,15 +99,31 @@ def open_file(storage: Storage, key: StreamKey, snapshot: Snapshot) -> File:
     return file
 
 
-def remove_strays(storage: Storage, catalog: Catalog) -> None:
-    """Remove the files that no stream names. ``catalog`` is durable and the newest."""
-    named = {
-        state.snapshot.file for state in catalog.streams.values() if state.snapshot is not None
+def reconcile(storage: Storage, catalog: Catalog) -> None:
+    """Remove the files that no stream names, and log which streams' files are not there.
+
+    ``catalog`` is durable and the newest. One look at the directory: the files are not opened.
+    """
+    missing = {
+        state.snapshot.file: state.config.key
+        for state in catalog.streams.values()
+        if state.snapshot is not None
     }
-    strays = [
-        name
-        for name in storage.list_directory(filenames.SNAPSHOT_DIRECTORY)
-        if (number := filenames.snapshot_file(name)) is not None and number not in named
-    ]
+    strays = []
+    for name in storage.list_directory(filenames.SNAPSHOT_DIRECTORY):
+        number = filenames.snapshot_file(name)
+        if number is not None and missing.pop(number, None) is None:
+            strays.append(name)
     for name in strays:
         storage.unlink(f"{filenames.SNAPSHOT_DIRECTORY}/{name}")
+    if missing:
+        keys = sorted(map(str, missing.values()))
+        more = "" if len(keys) <= _NAMED_MAX else f" and {len(keys) - _NAMED_MAX} more"
+        _logger.error(
+            "%d snapshots have no file in %s: those of %s%s. They cannot be read until they are "
+            "stored again, or their files are put back; all else can",
+            len(keys),
+            filenames.SNAPSHOT_DIRECTORY,
+            ", ".join(keys[:_NAMED_MAX]),
+            more,
+        )

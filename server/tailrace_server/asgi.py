@@ -47,7 +47,10 @@ from tailrace_server.protocol.message import HeaderList, Request, Response
 from tailrace_server.service import Service
 
 _JOIN_BYTES_MAX: Final = 64 * 1024
+_BLOCK_BYTES: Final = 64 * 1024
 _END: Final[Any] = {"type": "http.response.body", "body": b"", "more_body": False}
+RESETS: Final = "tailrace.resets"
+"""In a scope's ``extensions``: an answer that is left without an end is reset by the server."""
 _DRAIN_S: Final = 4.0
 """Quart cancels what is left 5 s after the shutdown message."""
 
@@ -131,7 +134,9 @@ class HttpConnection:
         self._client_left = False
         self._live = False
         self._waiting = False
+        self._sending = False
         self._cut_short = False
+        self._http_1 = scope["http_version"] in ("1.0", "1.1")
         self._share = BodyShare(app.bodies)
         self._body: AsgiBody | None = None
         self._request_ended = trio.Event()
@@ -152,8 +157,10 @@ class HttpConnection:
         if isinstance(request, Response):
             status = request.status
             self._app.counters.refusals[status] += 1
-            sent = await self._send(method, request, send)
-            await self._end_early(receive, send)
+            sent = 0
+            with self._handling:
+                sent = await self._send(method, request, send)
+                await self._end_early(receive, send)
         else:
             status, sent = await self._answer(request, receive, send)
         if self._app.access_log:
@@ -213,6 +220,7 @@ class HttpConnection:
                 counters.body_bytes += len(request.body)
                 response = await handle_safely(self._service(), request)
                 self._waiting = False
+                self._sending = True
                 self._handling.deadline = inf
                 if self._body is not None:
                     counters.body_bytes += self._body.bytes
@@ -238,10 +246,12 @@ class HttpConnection:
             sent = await self._send(request.method, response, send)
         if unread:
             await self._linger()
-        # Hypercorn closes an HTTP/1.1 connection whose answer does not end. HTTP/2 goes on with
-        # its other streams, and has a length to compare with.
-        if not self._cut_short or self._scope["http_version"] not in ("1.0", "1.1"):
-            await send(_END)
+        # The front closes an HTTP/1.1 connection whose answer does not end, and resets an HTTP/2
+        # stream. Another server's HTTP/2 may leave the client waiting: that one is given an end,
+        # and has a length or a last delimiter to compare with.
+        resets = self._http_1 or RESETS in (self._scope.get("extensions") or {})
+        if not (self._cut_short and resets):
+            await self._patiently(send, _END)
         return sent
 
     async def _notice_leaving(self, request: Request, receive: ASGIReceiveCallable) -> None:
@@ -249,7 +259,8 @@ class HttpConnection:
             await self._body.released.wait()
         await self._discard(receive)
         self._client_left = True
-        if self._live:
+        # One that ends an HTTP/2 stream does not go on reading it, as a half closed one may.
+        if self._live or (self._sending and not self._http_1):
             self._handling.cancel()
         elif self._waiting and request.method in SAFE_METHODS:
             self._handling.deadline = trio.current_time() + HALF_CLOSE_GRACE_S
@@ -266,12 +277,7 @@ class HttpConnection:
             if data:
                 if length is not None and sent + len(data) > length:
                     raise BadLength(f"more than the announced {length} bytes")
-                # HTTP/2 can be held up by its window while the socket is free.
-                with trio.move_on_after(self._app.limits.send_timeout_s) as patience:
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
-                if patience.cancelled_caught:
-                    self._handling.cancel()
-                    await trio.lowlevel.checkpoint()
+                await self._send_data(data, send)
                 sent += len(data)
 
         if has_body(request.method, response.status):
@@ -301,15 +307,35 @@ class HttpConnection:
         if length <= _JOIN_BYTES_MAX:
             pieces = (b"".join(response.body),)
         for piece in pieces:
-            await send({"type": "http.response.body", "body": bytes(piece), "more_body": True})
+            await self._send_data(piece, send)
         return length
+
+    async def _send_data(
+        self, data: bytes | bytearray | memoryview, send: ASGISendCallable
+    ) -> None:
+        """Send in blocks, so that who takes little at a time still takes something."""
+        view = memoryview(data).cast("B")
+        for begin in range(0, len(view), _BLOCK_BYTES):
+            block = bytes(view[begin : begin + _BLOCK_BYTES])
+            await self._patiently(
+                send, {"type": "http.response.body", "body": block, "more_body": True}
+            )
+
+    async def _patiently(self, send: ASGISendCallable, message: Any) -> None:
+        """Send, or end the handling: HTTP/2 is held up by its window while the socket is free."""
+        with trio.move_on_after(self._app.limits.send_timeout_s) as patience:
+            await send(message)
+        if patience.cancelled_caught:
+            self._cut_short = True
+            self._handling.cancel()
+            await trio.lowlevel.checkpoint()
 
     async def _end_early(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
         """End an answer that did not wait for the whole request."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._discard, receive)
             await self._linger()
-            await send(_END)
+            await self._patiently(send, _END)
             nursery.cancel_scope.cancel()
 
     async def _linger(self) -> None:

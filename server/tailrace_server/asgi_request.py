@@ -17,6 +17,7 @@ from tailrace_server.front import (
     body_late,
     body_too_large,
     coding_in_http_10,
+    length_and_coding,
     no_room_for_body,
     refuse_host,
     split_target,
@@ -46,8 +47,12 @@ def read_head(scope: dict[str, Any], limits: FrontLimits) -> Request | Refusal:
     refused = refuse_host(hosts, required=scope["http_version"] == "1.1")
     if refused is not None:
         return refused
-    if scope["http_version"] == "1.0" and any(n == "transfer-encoding" for n, _ in headers):
-        return coding_in_http_10()
+    names = {name for name, _ in headers}
+    if "transfer-encoding" in names:
+        if scope["http_version"] == "1.0":
+            return coding_in_http_10()
+        if CONTENT_LENGTH in names:
+            return length_and_coding()
     query = scope["query_string"].decode("latin-1")
     target = _raw_path(scope) + (f"?{query}" if query else "")
     place = split_target(scope["method"], target, limits)

@@ -28,6 +28,7 @@ from tailrace_server.run import StartError, serve
 from tailrace_server.settings import (
     DEFAULT_GRACE_S,
     DEFAULT_HOST,
+    DEFAULT_LOG_RESERVE_BYTES,
     DEFAULT_PORT,
     FrontName,
     Settings,
@@ -197,6 +198,16 @@ def main() -> None:
     help="Largest snapshot of a stream; larger ones get 413. They go to disk as they come.",
 )
 @click.option(
+    "--log-reserve-bytes",
+    type=click.IntRange(min=0),
+    default=DEFAULT_LOG_RESERVE_BYTES,
+    envvar="TAILRACE_LOG_RESERVE_BYTES",
+    show_default=True,
+    show_envvar=True,
+    help="Disk space that may be zeroed ahead of the log for bursts of writes, in whole segments "
+    "of 64 MiB, beside the next one: as much as past bursts used. 0: none.",
+)
+@click.option(
     "--max-header-bytes",
     type=click.IntRange(min=256),
     default=_LIMITS.head_bytes_max,
@@ -303,6 +314,7 @@ def serve_command(**given: Any) -> None:
         log_level=given["log_level"],
         access_log=given["access_log"] or given["log_level"] == "debug",
         grace_s=given["grace_period"],
+        log_reserve_bytes=given["log_reserve_bytes"],
         limits=limits,
         service=service,
     )

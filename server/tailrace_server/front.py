@@ -276,6 +276,10 @@ def unknown_method() -> Refusal:
     )
 
 
+def target_not_ascii() -> Refusal:
+    return Refusal(400, "the request target is not ASCII; percent-encode the bytes of its UTF-8")
+
+
 def unknown_version() -> Refusal:
     return Refusal(505, "this server speaks HTTP/1.1 and HTTP/1.0 here")
 
@@ -283,6 +287,11 @@ def unknown_version() -> Refusal:
 def coding_in_http_10() -> Refusal:
     """Such a message has faulty framing (RFC 9112 section 6.1)."""
     return Refusal(400, "Transfer-Encoding does not exist in HTTP/1.0")
+
+
+def length_and_coding() -> Refusal:
+    """Such a message may be an attempt to smuggle another one past a proxy (section 6.3)."""
+    return Refusal(400, "Content-Length and Transfer-Encoding exclude each other")
 
 
 def no_websocket() -> Refusal:

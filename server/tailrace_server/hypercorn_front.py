@@ -22,9 +22,11 @@ import structlog
 import trio
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.logging import Logger
-from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h11 import H2ProtocolAssumedError
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from trio.abc import HalfCloseableStream
@@ -32,6 +34,7 @@ from trio.abc import HalfCloseableStream
 from tailrace_server.asgi import create_app
 from tailrace_server.fast import writer
 from tailrace_server.front import FrontLimits, Handler, at_capacity
+from tailrace_server.hypercorn_h2 import Http2
 from tailrace_server.hypercorn_h11 import Http1
 from tailrace_server.peer_watch import PeerWatch
 
@@ -208,6 +211,27 @@ class _WatchedStream(HalfCloseableStream):
         return await self._plain.receive_some(max_bytes)
 
 
+class _Protocols(ProtocolWrapper):
+    """The protocol that a connection speaks, ours in place of Hypercorn's."""
+
+    protocol: Http1 | Http2
+
+    def __init__(self, made: ProtocolWrapper, front: HypercornFront) -> None:
+        vars(self).update(vars(made))
+        self._limits, self._counters = front.limits, front.counters
+        kind = Http2 if isinstance(made.protocol, H2Protocol) else Http1
+        self.protocol = kind(self, self._limits, self._counters)
+
+    async def handle(self, event: Event) -> None:
+        try:
+            await self.protocol.handle(event)
+        except H2ProtocolAssumedError as error:  # HTTP/2 in clear, with prior knowledge
+            self.protocol = Http2(self, self._limits, self._counters)
+            await self.protocol.initiate()
+            if error.data:
+                await self.protocol.handle(RawData(error.data))
+
+
 class _Connection(TCPServer):
     """Hypercorn's connection, with what the module's docstring says."""
 
@@ -219,12 +243,21 @@ class _Connection(TCPServer):
         watched: _WatchedStream,
         stream: _WatchedStream | trio.SSLStream[_WatchedStream],
     ) -> None:
-        super().__init__(app, front.config, context, {}, stream)  # type: ignore[arg-type]
         self._front = front
+        super().__init__(app, front.config, context, {}, stream)  # type: ignore[arg-type]
         self._watched = watched
         self._reading = trio.CancelScope()
         # The reader may be waiting for an answer to end, not for the socket.
         watched.on_closed = self._reading.cancel
+
+    @property
+    def protocol(self) -> ProtocolWrapper:
+        return self._protocols
+
+    @protocol.setter
+    def protocol(self, made: ProtocolWrapper) -> None:
+        """Hypercorn makes one in the midst of :meth:`run`."""
+        self._protocols = _Protocols(made, self._front)
 
     async def run(self) -> None:
         try:
@@ -239,9 +272,6 @@ class _Connection(TCPServer):
         self._watched.close()
 
     async def _read_data(self) -> None:
-        wrapper = self.protocol
-        if isinstance(wrapper.protocol, H11Protocol):
-            wrapper.protocol = Http1(wrapper, self._front.limits, self._front.counters)
         self._watched.on_left = self._peer_left
         with self._reading:
             await super()._read_data()
@@ -257,8 +287,13 @@ class _Connection(TCPServer):
             protocol.peer_left()
 
     async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Closed):
+            async with self.send_lock:  # whoever is sending sends it all
+                await self._close()
+            await self.protocol.handle(event)
+            return
         if not isinstance(event, RawData):
-            if not (isinstance(event, Updated) and self._reading.cancel_called):
+            if not self._reading.cancel_called:
                 await super().protocol_send(event)
             return
         async with self.send_lock:

@@ -4,6 +4,7 @@
 * ``100 Continue`` is said when the application asks for the body, not before: an answer
   that comes without the body spares the client from sending it.
 * A head that comes too slowly is a 408, as a body is.
+* Methods are told apart by case (RFC 9110 section 9.1).
 * The application is told that its client left, but not before the request that came first.
 """
 
@@ -31,7 +32,7 @@ class Http1(H11Protocol):
         self, wrapper: ProtocolWrapper, limits: FrontLimits, counters: FrontCounters
     ) -> None:
         super().__init__(
-            _asking(wrapper.app, self._continue),
+            _asking(wrapper.app, self._method_as_sent, self._continue),
             wrapper.config,
             wrapper.context,
             wrapper.task_group,
@@ -44,6 +45,7 @@ class Http1(H11Protocol):
         self._limits = limits
         self._counters = counters
         self._left = False
+        self._method = ""
         self._late_head: trio.CancelScope | None = None
         self._h11 = _Connection(limits.head_bytes_max, self._request_ended)
         self.connection = self._h11
@@ -76,6 +78,13 @@ class Http1(H11Protocol):
                 self._late_head = None  # closing would cancel it
                 await self._send_refusal(head_late())
                 await self.send(Closed())
+
+    async def _create_stream(self, request: h11.Request) -> None:
+        self._method = request.method.decode("ascii")
+        await super()._create_stream(request)
+
+    def _method_as_sent(self) -> str:
+        return self._method
 
     def peer_left(self) -> None:
         """The client will send nothing more; what it means, the application decides."""
@@ -116,9 +125,13 @@ class Http1(H11Protocol):
         headers = [(name.encode(), value.encode()) for name, value in response.headers]
         headers += [(CONTENT_LENGTH.encode(), b"%d" % len(body)), (b"connection", b"close")]
         headers += self.config.response_headers("h11")
-        await self._send_h11_event(h11.Response(status_code=refusal.status, headers=headers))
-        await self._send_h11_event(h11.Data(data=body))
-        await self._send_h11_event(h11.EndOfMessage())
+        events = (
+            h11.Response(status_code=refusal.status, headers=headers),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        )
+        # In one piece: whoever closes the connection meanwhile does not come between.
+        await self.send(RawData(b"".join(self._h11.send(event) or b"" for event in events)))
 
     async def _check_protocol(self, event: h11.Request) -> None:
         # An offered upgrade to h2c may be ignored (RFC 9110 section 7.8), and proxies that
@@ -139,20 +152,27 @@ class _Connection(h11.Connection):
         return False
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
-        event = super().next_event()
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError:
+            if self.our_state is h11.SEND_BODY:
+                return h11.NEED_DATA  # the answer in progress ends, and then the connection
+            raise
         if isinstance(event, h11.EndOfMessage):
             self._request_ended()
         return event
 
 
-def _asking(app: AppWrapper, asked: Callable[[], Any]) -> AppWrapper:
-    """``app``, calling ``asked`` each time before it receives."""
+def _asking(app: AppWrapper, method: Callable[[], str], asked: Callable[[], Any]) -> AppWrapper:
+    """``app``, told the method as it was sent, calling ``asked`` each time before it receives."""
 
     async def asking(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
         async def ask() -> Any:
             await asked()
             return await receive()
 
+        if scope["type"] == "http":
+            scope["method"] = method()
         await app(scope, ask, send, sync_spawn, call_soon)
 
     return asking

@@ -32,6 +32,14 @@ class _StandardError:
             sys.stderr.flush()
 
 
+class _EngineEvents(logging.Handler):
+    """What the engine logs, as it cannot know of this: events like the server's own."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log = structlog.get_logger(record.name)
+        log.log(record.levelno, record.getMessage(), exc_info=record.exc_info)
+
+
 def set_up(log_format: LogFormat, level: LogLevel) -> None:
     """Send the events of this process to standard error. Call once, before the first event.
 
@@ -54,3 +62,7 @@ def set_up(log_format: LogFormat, level: LogLevel) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _StandardError())),
         cache_logger_on_first_use=True,
     )
+    engine = logging.getLogger("tailrace")
+    engine.handlers = [_EngineEvents()]
+    engine.setLevel(_LEVELS[level])
+    engine.propagate = False

@@ -96,7 +96,7 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     _raise_descriptor_limit(settings.limits.connections_max)
     listeners = _bind(addresses)
     try:
-        store = open_store(settings.data_dir)
+        store = open_store(settings)
         try:
             sys.setswitchinterval(_SWITCH_INTERVAL_S)
             gc.freeze()
@@ -112,15 +112,16 @@ def serve(settings: Settings, announce: Callable[[str], None]) -> None:
     _log.info("stopped")
 
 
-def open_store(data_dir: Path) -> tailrace.Store:
-    """Open the store of ``data_dir``, making the directory if it is missing.
+def open_store(settings: Settings) -> tailrace.Store:
+    """Open the store of the data directory, making that if it is missing.
 
     Raises :class:`StartError` for every way in which that can fail.
     """
     try:
-        return tailrace.open(data_dir)
+        options = tailrace.Options(reserve_bytes_max=settings.log_reserve_bytes)
+        return tailrace.open(settings.data_dir, options=options)
     except (tailrace.TailraceError, OSError) as error:
-        raise StartError(explain(data_dir, error, repairable=True)) from None
+        raise StartError(explain(settings.data_dir, error, repairable=True)) from None
 
 
 def explain(data_dir: Path, error: Exception, *, repairable: bool) -> str:

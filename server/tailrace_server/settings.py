@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
+from tailrace.limits import RESERVE_BYTES_MAX_DEFAULT
 from tailrace_server.config import ServiceConfig
 from tailrace_server.front import FrontLimits
 from tailrace_server.keys import Key, KeyFileError, KeyRing, load_keys
@@ -20,6 +21,7 @@ DEFAULT_HOST: Final = "127.0.0.1"
 DEFAULT_PORT: Final = 4437
 DEFAULT_DATA_DIR: Final = "./tailrace-data"
 DEFAULT_GRACE_S: Final = 10.0
+DEFAULT_LOG_RESERVE_BYTES: Final = RESERVE_BYTES_MAX_DEFAULT
 
 FrontName = Literal["fast", "hypercorn"]
 Address = tuple[socket.AddressFamily, str, int]
@@ -37,6 +39,7 @@ class Settings:
     """Everything a server needs to know before it starts.
 
     grace_s: how long a stop waits for answers in progress.
+    log_reserve_bytes: the engine's ``Options.reserve_bytes_max``.
     """
 
     data_dir: Path = Path(DEFAULT_DATA_DIR)
@@ -51,6 +54,7 @@ class Settings:
     log_level: LogLevel = "info"
     access_log: bool = False
     grace_s: float = DEFAULT_GRACE_S
+    log_reserve_bytes: int = DEFAULT_LOG_RESERVE_BYTES
     limits: FrontLimits = field(default_factory=FrontLimits)
     service: ServiceConfig = field(default_factory=ServiceConfig)
 

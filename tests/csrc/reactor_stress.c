@@ -181,7 +181,11 @@ static uint32_t read_columns(const struct tr_turn *turn, struct job *jobs)
             broken("a group does not say how many records it has");
         check_lane(turn, group, jobs[rows - 1].number);
     }
-    if (rows != turn->collected.taken || rows + turn->collected.left != turn->polled.rows)
+    uint32_t known = 0; /* heads of which there is nothing to say */
+    for (uint32_t i = 0; i < turn->polled.rows; i++)
+        known += turn->rows[i].kind == TR_ROW_HEAD && turn->rows[i].number != 0;
+    if (rows != turn->collected.taken ||
+        rows + turn->collected.left + known != turn->polled.rows)
         broken("rows are lost between the columns");
     if (length != columns->lengths + turn->collected.records ||
         record != columns->payload + turn->collected.payload)
@@ -204,6 +208,8 @@ static void serve_rows(const struct tr_turn *turn, struct parked *parked, uint64
             by_hand_take(row->handle, NULL);
         else if (row->kind == TR_ROW_LEFT)
             let_go(parked, row->handle);
+        else if (row->kind == TR_ROW_HEAD && roll(dice, 3) == 0)
+            by_hand_take(row->handle, NULL);
         else if (row->kind == TR_ROW_REQUEST) /* who is only leaving may still be reading */
             jobs[count++] = read_row(row, turn->arena);
     }

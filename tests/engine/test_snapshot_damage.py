@@ -15,7 +15,9 @@ from tailrace import (
     Delete,
     LogPoisoned,
     Overloaded,
+    Store,
     StoreClosed,
+    StreamKey,
     StreamOptions,
     limits,
 )
@@ -213,3 +215,43 @@ def test_a_check_of_a_damaged_log_says_nothing_of_snapshots() -> None:
     assert not report.log_ok
     assert report.snapshots == 0
     assert report.snapshot_damages == []
+
+
+def test_a_start_names_the_streams_whose_snapshots_were_not_restored(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A backup may lack a directory that looked unimportant: the rest is served, somebody told."""
+    keys = [StreamKey("bucket", f"s{number:02}") for number in range(22)]
+    with opened(tmp_path) as store:
+        for key in keys:
+            store.create(key, records=[b"0"])
+            perform(store, put_snapshot(key, 1, key.stream.encode()))
+        kept = store.head(keys[5]).snapshot
+        assert kept is not None
+    with opened(tmp_path):
+        pass
+    assert not caplog.records
+    for path in (tmp_path / DIRECTORY).iterdir():
+        if path.name != f"{kept.file:016x}.snapshot":
+            path.unlink()
+    with opened(tmp_path) as store:
+        (record,) = caplog.records
+        assert record.levelname == "ERROR"
+        said = record.getMessage()
+        assert said.startswith("21 snapshots have no file in snapshots: those of bucket/s00,")
+        assert "bucket/s20 and 1 more." in said
+        assert "s05" not in said
+        with store.open_snapshot(keys[5]) as reader:
+            assert reader.read(10) == b"s05"
+        assert [bytes(record) for record in store.read(keys[0], 0).records()] == [b"0"]
+        assert not can_be_opened(store, keys[0])
+        perform(store, put_snapshot(keys[0], 1, b"s00"))
+        assert can_be_opened(store, keys[0])
+
+
+def can_be_opened(store: Store, key: StreamKey) -> bool:
+    try:
+        with store.open_snapshot(key):
+            return True
+    except Corrupted:
+        return False

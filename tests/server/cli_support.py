@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 
 PATIENCE_S = 30.0
+EVENT = {"type": "user.message", "text": "hello"}
 ROOT = Path(__file__).parents[2]
 
 
@@ -105,3 +106,21 @@ def wait_until(condition: object, seconds: float = PATIENCE_S) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.02)
+
+
+def append(url: str, session: str, client: httpx.Client | None = None) -> httpx.Response:
+    return (client or httpx).post(f"{url}/v1/sessions/{session}/events", json=EVENT)
+
+
+def events(url: str, session: str) -> list[dict[str, object]]:
+    found: list[dict[str, object]] = httpx.get(f"{url}/v1/sessions/{session}/events").json()["data"]
+    return found
+
+
+def fails(*arguments: str, **options: object) -> str:
+    """Start a server that cannot start; what it says."""
+    done = run("serve", "--port", "0", *arguments, **options)  # type: ignore[arg-type]
+    assert done.returncode not in (0, None)
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    return done.stderr

@@ -15,22 +15,12 @@ import pytest
 
 import tailrace
 from tests.server import cli_support
-from tests.server.cli_support import serving, wait_until
+from tests.server.cli_support import append, events, fails, serving, wait_until
 from tests.server.front_support import FRONTS
 
 pytestmark = pytest.mark.long
 
-EVENT = {"type": "user.message", "text": "hello"}
 both = pytest.mark.parametrize("front", FRONTS)
-
-
-def append(url: str, session: str, client: httpx.Client | None = None) -> httpx.Response:
-    return (client or httpx).post(f"{url}/v1/sessions/{session}/events", json=EVENT)
-
-
-def events(url: str, session: str) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = httpx.get(f"{url}/v1/sessions/{session}/events").json()["data"]
-    return found
 
 
 # -- help and version
@@ -164,15 +154,6 @@ def test_nobody_need_read_its_output(tmp_path: Path) -> None:
 # -- what goes wrong on starting
 
 
-def fails(*arguments: str, **options: object) -> str:
-    """Start a server that cannot start; what it says."""
-    done = cli_support.run("serve", "--port", "0", *arguments, **options)  # type: ignore[arg-type]
-    assert done.returncode not in (0, None)
-    assert "Traceback" not in done.stderr
-    assert done.stdout == ""
-    return done.stderr
-
-
 def test_a_taken_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -281,75 +262,14 @@ def test_tls_options(tmp_path: Path) -> None:
         ["--public-url", "https://events.example/?a=b"],
         ["--public-url", "https://events.example/#a"],
         ["--public-url", "https://events.example/a b"],
+        ["--log-reserve-bytes", "-1"],
+        ["--log-reserve-bytes", "64M"],
         ["--nonsense"],
     ],
 )
 def test_options_out_of_bounds(tmp_path: Path, arguments: list[str]) -> None:
     said = fails("--data-dir", str(tmp_path / "data"), *arguments)
     assert arguments[0].partition("=")[0] in said
-
-
-# -- damage
-
-
-@pytest.fixture
-def damaged(tmp_path: Path) -> Path:
-    """A store with a byte of an acknowledged record changed."""
-    data = tmp_path / "data"
-    with serving(data) as server:
-        for number in range(20):
-            assert append(server.url, f"s{number % 4}").status_code == 204
-        server.process.kill()
-        server.process.wait()
-    hit = False
-    for file in sorted(data.rglob("*")):
-        if file.is_file():
-            content = bytearray(file.read_bytes())
-            if content.count(b"user.message") >= 20:  # the log; the first record is of s0
-                content[content.find(b"user.message")] ^= 1
-                file.write_bytes(content)
-                hit = True
-                break
-    assert hit
-    return data
-
-
-def test_damage_is_told_and_repaired(damaged: Path) -> None:
-    data = ["--data-dir", str(damaged)]
-    said = fails(*data)
-    assert "tailrace check --data-dir" in said
-    assert "tailrace repair --data-dir" in said
-    checked = cli_support.run("check", *data)
-    assert checked.returncode == 2
-    assert "DAMAGED" in checked.stdout
-    repaired = cli_support.run("repair", *data)
-    assert repaired.returncode == 0, repaired.stderr
-    assert "given up" in repaired.stdout
-    with serving(damaged) as server:
-        assert len(events(server.url, "s1")) == 5
-        assert append(server.url, "s0").status_code == 204
-        assert server.stop() == 0
-
-
-def test_check_of_a_sound_store(tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    with serving(data) as server:
-        append(server.url, "s")
-        assert server.stop() == 0
-    checked = cli_support.run("check", "--data-dir", str(data))
-    assert checked.returncode == 0, checked.stderr
-    assert "ok" in checked.stdout
-    assert "nothing to repair" in cli_support.run("repair", "--data-dir", str(data)).stdout
-
-
-@pytest.mark.parametrize("verb", ["check", "repair"])
-def test_check_and_repair_of_nothing(tmp_path: Path, verb: str) -> None:
-    for directory in (tmp_path / "missing", tmp_path):
-        done = cli_support.run(verb, "--data-dir", str(directory))
-        assert done.returncode == 1
-        assert str(directory) in done.stderr
-        assert "Traceback" not in done.stderr
-    assert {file.name for file in tmp_path.iterdir()} <= {"LOCK"}
 
 
 # -- stopping

@@ -12,6 +12,7 @@ from tailrace_server.fast.reactor import (
     BODY_BYTES_MAX,
     CLOSE,
     HANDOVER,
+    HEAD,
     LEAVING,
     LEFT,
     RECEIVE_BYTES,
@@ -124,6 +125,48 @@ def test_events_find_a_connection_however_many_requests_it_had(reactor: Reactor)
         assert reactor.park([handle]) == []
         client.close()
         assert poll(reactor) == [(handle, LEFT, b"")]
+
+
+POST = b"POST /%b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
+
+
+def test_a_head_is_told_once_while_its_body_is_awaited(reactor: Reactor) -> None:
+    with connect(reactor) as client:
+        client.send(POST[:20])
+        assert poll(reactor) == []
+        client.send(POST[20:] + b"b")
+        handle = one(reactor, HEAD)
+        client.send(b"od")
+        assert poll(reactor) == []
+        client.send(b"y" + POST + b"bo")
+        assert one(reactor) == handle
+        reactor.answer([handle], [b"first"], bytes(1))
+        assert one(reactor, HEAD) == handle
+        client.send(b"dy")
+        assert one(reactor) == handle
+
+
+def test_a_connection_whose_head_was_told_may_be_taken(reactor: Reactor) -> None:
+    with connect(reactor) as client:
+        client.send(POST + b"bod")
+        handle = one(reactor, HEAD)
+        taken = reactor.take(handle)
+        assert taken is not None
+        socket.close(taken.descriptor)
+        assert (taken.input, taken.output) == (POST + b"bod", b"")
+        assert reactor.counters()["open"] == 0
+        assert reactor.take(handle) is None
+
+
+def test_one_that_waits_and_told_no_head_may_not(reactor: Reactor) -> None:
+    with connect(reactor) as client:
+        client.send(POST + b"body" + POST[:10])
+        handle = one(reactor)
+        reactor.answer([handle], [b"first"], bytes(1))
+        assert poll(reactor) == []
+        assert reactor.take(handle) is None
+        client.send(POST[10:] + b"body")
+        assert one(reactor) == handle
 
 
 def test_a_handle_dies_with_its_connection(reactor: Reactor) -> None:

@@ -41,6 +41,7 @@ HANDOVER: Final[int] = lib.TR_ROW_HANDOVER
 REFUSED: Final[int] = lib.TR_ROW_REFUSED
 LEAVING: Final[int] = lib.TR_ROW_LEAVING
 LEFT: Final[int] = lib.TR_ROW_LEFT
+HEAD: Final[int] = lib.TR_ROW_HEAD
 CLOSE: Final[int] = lib.TR_ANSWER_CLOSE
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -337,7 +338,7 @@ class Reactor:
         return [(handles[i], kind) for i, kind in enumerate(ffi.unpack(left, count)) if kind]
 
     def take(self, handle: int) -> Taken | None:
-        """Take a connection out: one that was offered, or one whose request is out.
+        """Take a connection out: one that was offered, told the head of, or whose request is out.
 
         The descriptor is then the caller's. None if the handle is stale.
         """

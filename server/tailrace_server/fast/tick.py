@@ -23,6 +23,7 @@ from tailrace_server.fast.page_answer import PageForms
 from tailrace_server.fast.parked import Parked
 from tailrace_server.fast.reactor import (
     HANDOVER,
+    HEAD,
     METHODS,
     REFUSED,
     REQUEST,
@@ -123,6 +124,9 @@ class Tick:
                     self._answers.fail(batch, handle)
             elif kind == HANDOVER:
                 self._give(handle, b"")
+            elif kind == HEAD:
+                if self._needs_no_body(Row._make(fields), arena):
+                    self._give(handle, b"")
             elif kind == REFUSED:
                 self._refuse(handle)
             else:
@@ -232,8 +236,30 @@ class Tick:
         if taken is not None:  # else its client has left
             self._hand_over(taken, data)
 
+    def _needs_no_body(self, row: Row, arena: bytes) -> bool:
+        """Whether a request may be answered before all of its body is there."""
+        request = self._request_of(row, arena)
+        service = self._service
+        return (
+            request is None or service.check_head(request) is not None or service.streams(request)
+        )
+
     def _learn(self, key: bytes, arena: bytes, row: Row) -> Known | tuple[Request, Response] | None:
         """What a head means; None if it is for another to say."""
+        request = self._request_of(row, arena)
+        if request is None:
+            return None
+        found = self._service.know(request)
+        if found is None:
+            return None
+        if isinstance(found, Response):
+            return request, found
+        if not row.seq_value_length or found.with_seq is not None:
+            self._heads.learn(key, found)
+        return found
+
+    def _request_of(self, row: Row, arena: bytes) -> Request | None:
+        """A head as a request without a body; None if it is one to refuse."""
         begin = row.head + row.target
         end = begin + row.target_length
         behind = arena[end : row.head + row.head_length]
@@ -248,17 +274,7 @@ class Tick:
                 self._fields[behind] = fields
         method = METHODS[row.method]
         place = split_target(method, arena[begin:end].decode("ascii"), self._shared.limits)
-        if isinstance(place, Refusal):
-            return None
-        request = Request(method, *place, fields, b"")
-        found = self._service.know(request)
-        if found is None:
-            return None
-        if isinstance(found, Response):
-            return request, found
-        if not row.seq_value_length or found.with_seq is not None:
-            self._heads.learn(key, found)
-        return found
+        return None if isinstance(place, Refusal) else Request(method, *place, fields, b"")
 
     def _read_fields(self, arena: bytes, row: Row) -> HeaderList | None:
         """A head's fields, which follow from the bytes behind its target; None for a bad Host."""

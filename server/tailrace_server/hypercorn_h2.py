@@ -1,0 +1,174 @@
+"""Hypercorn's HTTP/2, where it must differ.
+
+* An answer that the application leaves without an end is reset (RFC 9113 section 8.1): nobody
+  may take what came of it for the whole.
+* Who sends waits for a client that takes nothing, instead of filling memory, and no longer than
+  the connection is there.
+* A client that goes on sending after its answer is told to stop; its other streams go on.
+* Methods are told apart by case, and a path that is not ASCII ends its own stream alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import h2.events
+import trio
+from h2.errors import ErrorCodes
+from h2.exceptions import ProtocolError
+from hypercorn.events import Closed, Event
+from hypercorn.protocol import ProtocolWrapper
+from hypercorn.protocol.events import Event as StreamEvent
+from hypercorn.protocol.events import StreamClosed
+from hypercorn.protocol.h2 import (
+    BUFFER_HIGH_WATER,
+    BUFFER_LOW_WATER,
+    BufferCompleteError,
+    H2Protocol,
+    StreamBuffer,
+)
+from hypercorn.typing import AppWrapper
+
+from tailrace_server.asgi import RESETS
+from tailrace_server.front import (
+    CONTENT_LENGTH,
+    METHODS,
+    FrontLimits,
+    Refusal,
+    target_not_ascii,
+    unknown_method,
+)
+from tailrace_server.front_counters import FrontCounters
+
+_METHODS: Final = frozenset(method.encode() for method in METHODS)
+
+
+class _Buffer(StreamBuffer):
+    """Bytes of one answer that wait for the client's window."""
+
+    async def push(self, data: bytes) -> None:
+        if self._complete:
+            raise BufferCompleteError
+        self.buffer.extend(data)
+        await self._is_empty.clear()
+        while len(self.buffer) >= BUFFER_HIGH_WATER and not self._complete:
+            await self._paused.clear()
+            await self._paused.wait()
+
+    async def pop(self, max_length: int) -> bytes:
+        data = bytes(self.buffer[:max_length])
+        del self.buffer[:max_length]
+        if len(self.buffer) < BUFFER_LOW_WATER:
+            await self._paused.set()
+        if not self.buffer:
+            await self._is_empty.set()
+        return data
+
+
+class Http2(H2Protocol):
+    """The protocol of one connection, in place of the one that ``wrapper`` has."""
+
+    def __init__(
+        self, wrapper: ProtocolWrapper, limits: FrontLimits, counters: FrontCounters
+    ) -> None:
+        super().__init__(
+            _resetting(wrapper.app),
+            wrapper.config,
+            wrapper.context,
+            wrapper.task_group,
+            wrapper.state,
+            wrapper.ssl,
+            wrapper.client,
+            wrapper.server,
+            wrapper.send,
+        )
+        self._limits = limits
+        self._counters = counters
+
+    async def handle(self, event: Event) -> None:
+        await super().handle(event)
+        if isinstance(event, Closed):
+            for buffer in self.stream_buffers.values():
+                await buffer.close()
+
+    async def stream_send(self, event: StreamEvent) -> None:
+        if isinstance(event, StreamClosed):
+            await self._reset_unless_ended(event.stream_id)
+        elif event.stream_id not in self.streams:
+            await trio.lowlevel.checkpoint()  # whoever sends to nobody is to hear of it
+        await super().stream_send(event)
+
+    async def _reset_unless_ended(self, stream_id: int) -> None:
+        buffer = self.stream_buffers.get(stream_id)
+        if buffer is None or buffer.complete:
+            return
+        with trio.move_on_after(self._limits.linger_s):
+            await buffer.drain()
+        await self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
+        await buffer.close()
+        await self._window_updated(stream_id)  # the sending task finds it closed, and drops it
+
+    async def _reset(self, stream_id: int, code: ErrorCodes) -> None:
+        try:
+            self.connection.reset_stream(stream_id, code)
+        except ProtocolError:
+            return  # its client did that already, or has left
+        await self._flush()
+
+    async def _handle_events(self, events: Sequence[h2.events.Event]) -> None:
+        for event in events:
+            if isinstance(event, h2.events.DataReceived) and event.stream_id not in self.streams:
+                self.connection.acknowledge_received_data(
+                    event.flow_controlled_length, event.stream_id
+                )
+                await self._reset(event.stream_id, ErrorCodes.NO_ERROR)
+            elif isinstance(event, h2.events.RequestReceived):
+                refusal = _refusal(event)
+                if refusal is None:
+                    await super()._handle_events([event])
+                else:
+                    await self._refuse(event.stream_id, refusal)
+            else:
+                await super()._handle_events([event])
+        await self._flush()
+
+    async def _create_stream(self, request: h2.events.RequestReceived) -> None:
+        await super()._create_stream(request)
+        assert not self.stream_buffers[request.stream_id].buffer  # the application has not begun
+        self.stream_buffers[request.stream_id] = _Buffer(self.context.event_class)
+
+    async def _refuse(self, stream_id: int, refusal: Refusal) -> None:
+        """Answer a request that Hypercorn would not know how to hand on. It is a small answer."""
+        self._counters.refusals[refusal.status] += 1
+        response = refusal.response()
+        body = b"".join(response.body)
+        headers = [(b":status", b"%d" % refusal.status)]
+        headers += [(name.lower().encode(), value.encode()) for name, value in response.headers]
+        headers += [(CONTENT_LENGTH.encode(), b"%d" % len(body))]
+        headers += self.config.response_headers("h2")
+        self.connection.send_headers(stream_id, headers)
+        if self.connection.local_flow_control_window(stream_id) >= len(body):
+            self.connection.send_data(stream_id, body, end_stream=True)
+            await self._flush()
+        else:
+            await self._reset(stream_id, ErrorCodes.REFUSED_STREAM)
+
+
+def _refusal(request: h2.events.RequestReceived) -> Refusal | None:
+    fields = dict(request.headers or ())
+    if fields.get(b":method") not in _METHODS:
+        return unknown_method()
+    if not fields.get(b":path", b"").isascii():
+        return target_not_ascii()
+    return None
+
+
+def _resetting(app: AppWrapper) -> AppWrapper:
+    """``app``, told what happens to an answer that it does not end."""
+
+    async def told(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
+        scope["extensions"][RESETS] = {}
+        await app(scope, receive, send, sync_spawn, call_soon)
+
+    return told

@@ -1,0 +1,294 @@
+"""HTTP/2 on the Hypercorn front, frame by frame: what a well-behaved client library hides."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trio
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+)
+from h2.settings import SettingCodes
+
+import tailrace
+from tailrace_server.config import ServiceConfig
+from tailrace_server.front import FrontLimits
+from tailrace_server.hypercorn_front import HypercornFront
+from tailrace_server.keys import KeyRing
+from tailrace_server.live import CutOff, LiveResponse, Send
+from tailrace_server.protocol.message import Request, Response
+from tailrace_server.service import Service
+from tests.server.front_support import PATIENCE_S, Running, eventually, running
+
+LIMITS = FrontLimits(linger_s=0.2, send_timeout_s=0.5)
+DAMAGED = b"fill" * 30_000
+Fields = Sequence[tuple[str | bytes, str | bytes]]
+
+
+@dataclass
+class Frames:
+    """One stream, as its client sees it."""
+
+    status: int = 0
+    body: bytes = b""
+    ended: bool = False
+    reset: int | None = None
+
+    @property
+    def over(self) -> bool:
+        return self.ended or self.reset is not None
+
+
+@dataclass
+class FrameClient:
+    """Sends requests without looking at them, and takes as much of an answer as ``window`` lets."""
+
+    stream: trio.abc.Stream
+    connection: H2Connection
+    streams: dict[int, Frames] = field(default_factory=dict)
+    ended: bool = False
+
+    async def ask(self, path: bytes, method: str = "GET", *, end: bool = True) -> Frames:
+        number = self.connection.get_next_available_stream_id()
+        self.streams[number] = Frames()
+        fields: Fields = [
+            (":method", method),
+            (":scheme", "http"),
+            (":authority", "127.0.0.1"),
+            (":path", path),
+        ]
+        self.connection.send_headers(number, fields, end_stream=end)
+        await self.flush()
+        return self.streams[number]
+
+    async def flush(self) -> None:
+        await self.stream.send_all(self.connection.data_to_send())
+
+    async def over(self, frames: Frames) -> Frames:
+        await self.until(lambda: frames.over)
+        return frames
+
+    async def until(self, condition: object) -> None:
+        with trio.fail_after(PATIENCE_S):
+            while not condition():  # type: ignore[operator]
+                data = await self.stream.receive_some()
+                assert data, "the connection ended"
+                for event in self.connection.receive_data(bytes(data)):
+                    self._take(event)
+                await self.flush()
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, ConnectionTerminated):
+            self.ended = True
+            return
+        frames = self.streams.get(getattr(event, "stream_id", None) or 0)
+        if frames is None:
+            return
+        if isinstance(event, ResponseReceived):
+            frames.status = int(dict(event.headers)[b":status"])
+        elif isinstance(event, DataReceived):
+            frames.body += event.data
+            if self.connection.local_settings.initial_window_size:
+                self.connection.acknowledge_received_data(
+                    event.flow_controlled_length, event.stream_id
+                )
+        elif isinstance(event, StreamEnded):
+            frames.ended = True
+        elif isinstance(event, StreamReset):
+            frames.reset = int(event.error_code)
+
+
+@asynccontextmanager
+async def frames_of(port: int, *, window: int | None = None) -> AsyncIterator[FrameClient]:
+    connection = H2Connection(
+        H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
+    )
+    connection.initiate_connection()
+    if window is not None:
+        connection.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    try:
+        client = FrameClient(stream, connection)
+        await client.flush()
+        yield client
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+def answer_with(server: Running, pieces: int, error: Exception | None, length: int | None) -> None:
+    """Let the service double answer with a body that it does not finish."""
+
+    async def run(send: Send) -> None:
+        for _ in range(pieces):
+            await send(b"k" * 1000)
+        if error is not None:
+            raise error
+
+    async def handle(request: Request) -> Response | LiveResponse:
+        if request.path == "/cut":
+            return LiveResponse(200, (), run, length, ends=True)
+        return Response(200, (), (b"whole",))
+
+    server.service.handle = handle  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("length", [None, 50_000])
+@pytest.mark.parametrize("error", [CutOff(), RuntimeError("a defect")])
+async def test_an_answer_that_cannot_be_finished_is_reset_rfc_9113_section_8_1(
+    error: Exception, length: int | None
+) -> None:
+    async with running("hypercorn", LIMITS) as server, frames_of(server.port) as client:
+        answer_with(server, 40, error, length)
+        frames = await client.over(await client.ask(b"/cut"))
+        assert (frames.status, frames.reset) == (200, ErrorCodes.INTERNAL_ERROR)
+        assert not frames.ended
+        assert frames.body == b"k" * 40_000  # what there was of it came first
+        other = await client.over(await client.ask(b"/next"))
+        assert (other.ended, other.body) == (True, b"whole")
+
+
+async def test_an_answer_that_is_finished_is_not_reset() -> None:
+    async with running("hypercorn", LIMITS) as server, frames_of(server.port) as client:
+        answer_with(server, 300, None, None)
+        frames = await client.over(await client.ask(b"/cut"))
+        assert (frames.ended, frames.reset, len(frames.body)) == (True, None, 300_000)
+
+
+@asynccontextmanager
+async def serving(directory: Path) -> AsyncIterator[tuple[Service, int]]:
+    with tailrace.open(directory) as store:
+        service = Service(store, ServiceConfig(), KeyRing(["k"]))
+        front = HypercornFront(service, LIMITS)
+        listener = socket.create_server(("127.0.0.1", 0))
+        async with trio.open_nursery() as nursery:
+            await nursery.start(service.run)
+            await nursery.start(front.serve, [listener])
+            yield service, listener.getsockname()[1]
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_damaged_snapshot_and_its_bootstrap_are_reset(tmp_path: Path) -> None:
+    auth = (("authorization", "Bearer k"), ("content-type", "application/json"))
+    async with serving(tmp_path) as (service, port):
+        for method, where, body in (
+            ("PUT", "/ds/demo", b""),
+            ("PUT", "/ds/demo/s", b"[1,2,3]"),
+            ("PUT", "/ds/demo/s/snapshot/00000002", DAMAGED),
+        ):
+            answer = await service.handle(Request(method, where, "", auth, body))
+            assert answer.status in (201, 204), answer
+        (path_of,) = (tmp_path / "snapshots").iterdir()
+        path_of.write_bytes(DAMAGED.replace(b"fill", b"fall", 1))
+        async with frames_of(port) as client:
+            for path in (b"/ds/demo/s/snapshot/00000002", b"/ds/demo/s/bootstrap"):
+                number = client.connection.get_next_available_stream_id()
+                frames = client.streams[number] = Frames()
+                fields: Fields = [
+                    (":method", "GET"),
+                    (":scheme", "http"),
+                    (":authority", "127.0.0.1"),
+                    (":path", path),
+                    auth[0],
+                ]
+                client.connection.send_headers(number, fields, end_stream=True)
+                await client.flush()
+                await client.over(frames)
+                assert (frames.status, frames.reset) == (200, ErrorCodes.INTERNAL_ERROR), path
+
+
+@pytest.mark.parametrize("path", [b"/large?n=3000000", b"/flood", b"/cut"])
+async def test_a_client_that_takes_nothing_loses_its_stream_alone(path: bytes) -> None:
+    async with running("hypercorn", LIMITS) as server, frames_of(server.port, window=0) as client:
+        if path == b"/cut":
+            answer_with(server, 1000, None, None)
+        stalled = await client.ask(path)
+        await client.until(lambda: stalled.status)
+        await client.over(stalled)
+        assert (stalled.reset, stalled.body) == (ErrorCodes.INTERNAL_ERROR, b"")
+        other = await client.ask(b"/none")
+        await client.until(lambda: other.status)
+
+
+async def test_who_sends_waits_for_a_client_that_takes_nothing() -> None:
+    sent = 0
+
+    async def run(send: Send) -> None:
+        nonlocal sent
+        while True:
+            await send(b"k" * 1000)
+            sent += 1000
+
+    async def handle(request: Request) -> LiveResponse:
+        return LiveResponse(200, (), run)
+
+    async with running("hypercorn", LIMITS) as server, frames_of(server.port, window=0) as client:
+        server.service.handle = handle  # type: ignore[method-assign]
+        await client.over(await client.ask(b"/wait"))
+        assert sent < 100_000
+
+
+async def test_a_client_that_takes_little_at_a_time_gets_all_of_it() -> None:
+    """For longer than one that takes nothing is waited for."""
+    async with running("hypercorn", LIMITS) as server, frames_of(server.port) as client:
+        slow = await client.ask(b"/large?n=400000")
+        began = trio.current_time()
+        while not slow.over:
+            seen = len(slow.body)
+            await client.until(lambda seen=seen: len(slow.body) > seen or slow.over)
+            await trio.sleep(0.1)
+        assert (slow.ended, len(slow.body)) == (True, 400_000)
+        assert trio.current_time() - began > LIMITS.send_timeout_s
+
+
+@pytest.mark.parametrize("path", [b"/large?n=3000000", b"/flood", b"/cut"])
+async def test_a_client_that_leaves_in_the_midst_of_an_answer_leaves_nothing(path: bytes) -> None:
+    patient = FrontLimits(send_timeout_s=600)
+    async with running("hypercorn", patient) as server:
+        if path == b"/cut":
+            answer_with(server, 1000, None, None)
+        async with frames_of(server.port, window=1000) as client:
+            frames = await client.ask(path)
+            await client.until(lambda: frames.body)
+        await eventually(lambda: server.front.connections == 0)
+
+
+async def test_a_client_that_sends_on_after_its_answer_is_told_to_stop() -> None:
+    """RFC 9113 section 8.1: an answer may come before the whole request, and then NO_ERROR."""
+    async with running("hypercorn", LIMITS) as server, frames_of(server.port) as client:
+        frames = await client.ask(b"/streamed/early", "PUT", end=False)
+        await client.over(frames)
+        assert (frames.status, frames.ended) == (409, True)
+        frames.ended = False
+        client.connection.send_data(1, b"x" * 16_000)
+        await client.flush()
+        await client.over(frames)
+        assert frames.reset == ErrorCodes.NO_ERROR
+        other = await client.over(await client.ask(b"/next"))
+        assert other.status == 200
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/caf\xe9".encode(), 400), ("get", b"/next", 501), ("BREW", b"/next", 501)],
+)
+async def test_what_is_no_request_is_answered_alone(method: str, path: bytes, status: int) -> None:
+    async with running("hypercorn", LIMITS) as server, frames_of(server.port) as client:
+        refused = await client.over(await client.ask(path, method))
+        assert (refused.status, refused.ended) == (status, True)
+        assert refused.body.startswith(b'{"error":{"type":')
+        other = await client.over(await client.ask(b"/next"))
+        assert other.status == 200
+        assert server.front.counters.refusals[status] == 1
