@@ -69,12 +69,15 @@ tailrace.recovery
 tailrace.plain_append
 tailrace.plain_rows
 tailrace.plan
+tailrace.plain_inbox
 tailrace.listing
 tailrace.decide_append
 tailrace.decide_create
 tailrace.decide_snapshot
 tailrace.decide
 tailrace.staged
+tailrace.answers
+tailrace.staging
 tailrace.commit
 tailrace.touch
 tailrace.snapshot

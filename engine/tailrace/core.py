@@ -168,7 +168,7 @@ class Core:
         durable, note = self.durable, self.log.note
         streams = durable.streams
         for entry in publish.entries:
-            position, _, batch, change, _, outcome, _, rows, state = entry
+            position, _, batch, change, _, outcome, _, rows, state, _ = entry
             if state is not None:
                 assert type(outcome) is Appended
                 stream_id, base, tail, *_ = outcome

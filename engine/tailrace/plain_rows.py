@@ -76,6 +76,10 @@ class PlainRows(NamedTuple):
     left: list[int]
     batches: int
 
+    @property
+    def batches(self) -> int:
+        return len(self.counts) - len(self.left)
+
 
 def plain_rows(
     catalog: Catalog, rows: Rows, now_ms: int, position: int, room: int, watermark: int

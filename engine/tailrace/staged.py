@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tailrace.batch import Batch
 from tailrace.catalog import Change
 from tailrace.outcome import Outcome
+from tailrace.plain_inbox import Answer
 from tailrace.plain_rows import PlainRows
 from tailrace.stream import StreamState
 from tailrace.ticket import Ticket
@@ -15,7 +17,8 @@ from tailrace.ticket import Ticket
 class Staged(NamedTuple):
     """A batch on its way, or (no ``parts``) an answer that waits for those before it.
 
-    Or, with ``rows``, the batches of many streams; or, with ``state``, a plain append, whose
+    Or, with ``rows``, the batches of many streams, and in ``answers`` what those are told who
+    asked for them one by one; or, with ``state``, a plain append, whose
     stream will be in that state. A part that is a bytearray belongs to whoever writes it.
     """
 
@@ -28,6 +31,7 @@ class Staged(NamedTuple):
     error: BaseException | None = None
     rows: PlainRows | None = None
     state: StreamState | None = None
+    answers: Sequence[Answer] = ()
 
 
 class Publish(NamedTuple):
@@ -35,6 +39,15 @@ class Publish(NamedTuple):
 
     entries: list[Staged]
     end: int
+
+
+def tickets_of(group: Iterable[Staged]) -> Iterator[Ticket]:
+    """Who waits for these."""
+    for entry in group:
+        if entry.ticket is not None:
+            yield entry.ticket
+        for ticket, _ in entry.answers:
+            yield ticket
 
 
 def runs_of(group: list[Staged], segment_bytes: int) -> list[list[Staged]]:

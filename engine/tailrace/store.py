@@ -183,8 +183,9 @@ class Store:
         expected_stream_id: int | None = None,
     ) -> Appended:
         """Append records as one unit; see :class:`tailrace.operation.Append`."""
+        named = key if type(key) is StreamKey else StreamKey(*key)
         rest = stream_seq, expected_ordinal, create, expected_stream_id
-        operation = Append(StreamKey(*key), records, content_type, close, producer, *rest)
+        operation = Append(named, records, content_type, close, producer, *rest)
         return self._writes.do(operation, Appended)
 
     def close_stream(self, key: Key) -> Appended:

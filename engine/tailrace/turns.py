@@ -27,10 +27,10 @@ class Sleeper(Protocol):
 
 
 class Turns:
-    """A queue of sleepers and whose turn it is. ``moved`` is called after each turn."""
+    """A queue of sleepers and whose turn it is. ``over`` is called after the last one's turn."""
 
-    def __init__(self, moved: Callable[[], None]) -> None:
-        self._moved = moved
+    def __init__(self, over: Callable[[], None]) -> None:
+        self._over = over
         self._lock = threading.Lock()
         self._closed = False
         self._turn: Sleeper | None = None
@@ -39,7 +39,7 @@ class Turns:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody was woken, and by waking the next will call ``moved``."""
+        """Whether somebody was woken, and the last to be woken will call ``over``."""
         return self._turn is not None
 
     def add(self, sleepers: Sequence[Sleeper]) -> bool:
@@ -63,7 +63,8 @@ class Turns:
             with self._lock:
                 if self._turn is sleeper:
                     self._next()
-            self._moved()
+            if not self.busy:
+                self._over()
 
     def leave(self, sleeper: Sleeper) -> None:
         """It no longer waits: its turn, now or later, is the next one's."""
@@ -71,7 +72,8 @@ class Turns:
             sleeper.left = True
             if self._turn is sleeper:
                 self._next()
-        self._moved()
+        if not self.busy:
+            self._over()
 
     def hurry(self) -> None:
         """Go on without a caller that has not moved since the last call."""
@@ -79,7 +81,8 @@ class Turns:
             if self._turn is not None and self._turn is self._late:
                 self._next()
             self._late = self._turn
-        self._moved()
+        if not self.busy:
+            self._over()
 
     def close(self) -> None:
         """Wake everyone, at once, from now on: nobody calls :meth:`hurry` any more."""

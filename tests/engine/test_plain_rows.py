@@ -195,7 +195,7 @@ def do_one_by_one(
 
 def shown(store: tailrace.Store) -> dict[str, Any]:
     """All that the two must have in common: everything but where batches begin."""
-    durable, staged = store._core.durable, store._core.committer._staged
+    durable, staged = store._core.durable, store._core.committer._staging.catalog
     assert durable.streams == staged.streams
     assert durable.names == staged.names
     assert all(type(state) is type(durable.streams[i]) for i, state in staged.streams.items())

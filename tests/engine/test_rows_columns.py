@@ -85,12 +85,12 @@ def test_columns_that_do_not_fit_together_change_nothing(
     store: tailrace.Store, rows: Rows, field: str
 ) -> None:
     before = store.counters()
-    staged = store._core.committer._staged.copy()
+    staged = store._core.committer._staging.catalog.copy()
     with pytest.raises(InvalidArgument) as raised:
         store.submit_rows(rows, None)
     assert raised.value.field == field
     assert store.counters() == before
-    assert store._core.committer._staged.streams == staged.streams
+    assert store._core.committer._staging.catalog.streams == staged.streams
     _, outcomes = perform_as_rows(store, [Append(A, [b"1"], JSON)])
     assert isinstance(outcomes[0], Appended)
     assert outcomes[0].base == 0

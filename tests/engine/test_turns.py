@@ -13,7 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace import Append, Appended, LogPoisoned, Options, StoreClosed, StreamKey
+from tailrace import (
+    Append,
+    Appended,
+    LogPoisoned,
+    Options,
+    Overloaded,
+    StoreClosed,
+    StreamKey,
+    Ticket,
+)
 from tailrace.turns import Turns
 from tests.effort import lengthened
 from tests.engine.hooked_storage import HookedStorage, hold_log
@@ -62,18 +71,19 @@ class Threads:
 
 
 def test_one_is_woken_at_a_time_in_order() -> None:
-    moves: list[int] = []
-    turns = Turns(lambda: moves.append(1))
+    over: list[int] = []
+    turns = Turns(lambda: over.append(1))
     sleepers = [Sleeper() for _ in range(4)]
     assert turns.add(sleepers[:3])
     assert turns.add(sleepers[3:])
     for number, sleeper in enumerate(sleepers):
         assert turns.busy
+        assert not over
         assert [s.woken for s in sleepers] == [1] * (number + 1) + [0] * (3 - number)
         turns.taken(sleeper)
         turns.taken(sleeper)
-        assert len(moves) == number + 1
     assert not turns.busy
+    assert over == [1]
 
 
 def test_who_does_not_move_is_passed_over_at_the_second_look() -> None:
@@ -262,6 +272,40 @@ def test_a_caller_that_never_takes_its_turn_holds_up_no_other(tmp_path: Path) ->
         threads.join()
         assert not threads.errors
         assert store.head(KEY).tail == 8
+
+
+def test_who_is_interrupted_staging_for_others_leaves_none_asleep_and_the_log_whole(
+    tmp_path: Path,
+) -> None:
+    def interrupted(_ordinal: int, _created_at_ms: int) -> list[bytes]:
+        raise KeyboardInterrupt
+
+    with opened(tmp_path, WITHOUT_MARKS) as store:
+        store.create(KEY)
+        committer = store._core.committer
+        threads = Threads()
+        with committer.commit_lock:
+            (submitted,) = store.submit([Append(KEY, [b"submitted"])])
+            for _ in range(8):
+                threads.start(lambda: store.append(KEY, [b"dropped"]))
+            deadline = time.monotonic() + PATIENCE_S
+            while len(committer._inbox) < 8 and time.monotonic() < deadline:
+                time.sleep(0.001)
+            own = Ticket(None, None)
+            committer._inbox.append((Append(KEY, interrupted), None, own))
+            threads.start(lambda: store.append(KEY, [b"dropped"]))
+            while len(committer._inbox) < 10 and time.monotonic() < deadline:
+                time.sleep(0.001)
+            with pytest.raises(KeyboardInterrupt):
+                committer.commit()
+        threads.join()
+        assert [type(error) for error in threads.errors] == [Overloaded] * 9
+        for ticket in (submitted, own):
+            with pytest.raises(Overloaded):
+                ticket.wait(PATIENCE_S)
+        assert store.append(KEY, [b"behind"]).base == 0
+    with opened(tmp_path) as store:
+        assert read_all(store, KEY) == [b"behind"]
 
 
 def test_callers_in_turn_are_told_that_the_log_is_poisoned(tmp_path: Path) -> None:
