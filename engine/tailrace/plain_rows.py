@@ -65,7 +65,7 @@ class PlainRows(NamedTuple):
     """Batches to stage at the position they were made for, and what follows from them.
 
     ``offsets`` says where in ``data`` the batch of each group stands that was taken; ``left``
-    are the indexes of those that were not. ``batches`` is how many were.
+    are the indexes of those that were not.
     """
 
     data: memoryview
@@ -74,10 +74,10 @@ class PlainRows(NamedTuple):
     offsets: array[int]
     appended: AppendedRows
     left: list[int]
-    batches: int
 
     @property
     def batches(self) -> int:
+        """How many there are."""
         return len(self.counts) - len(self.left)
 
 
@@ -147,5 +147,4 @@ def plain_rows(
         *appended, bytes(flags), counts, lengths, payload, position, watermark,
         capacity + fields_bytes_max if states else 0, None if whose is None else whose.columns,
     )  # fmt: skip
-    batches = len(stream_ids) - len(left)
-    return PlainRows(data, states, counts, offsets, appended, left, batches)
+    return PlainRows(data, states, counts, offsets, appended, left)

@@ -126,7 +126,7 @@ def records_of(store: tailrace.Store, step: RowsStep, number: int) -> list[Appen
     for at, (key, content_type, sizes, whose) in enumerate(step.appends):
         producer = None
         if whose is not None:
-            state = store._core.committer._staged.find(key)
+            state = store._core.committer._staging.catalog.find(key)
             known = None if state is None else state.producers.get(whose.id)
             epoch, seq = last.get((key, whose.id), known or (0, -1))
             producer = Producer(

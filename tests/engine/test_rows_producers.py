@@ -75,7 +75,7 @@ def test_what_is_not_a_producers_next_append_is_left(
     """A duplicate, a gap, another epoch, a stranger: the long way has the answers."""
     for seq in range(5):
         store.append(A, [b"0"], producer=Producer("p", 3, seq))
-    states = store._core.committer._staged.streams
+    states = store._core.committer._staging.catalog.streams
     stream_id = store.head(A).stream_id
     state = states[stream_id]
     last = state.producers.set("last", ProducerState(0, PRODUCER_NUMBER_MAX))

@@ -8,18 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tailrace_server.fast.reactor import (
-    BODY_BYTES_MAX,
-    CLOSE,
-    HANDOVER,
-    HEAD,
-    LEAVING,
-    LEFT,
-    RECEIVE_BYTES,
-    REQUEST,
-    Reactor,
-    Row,
-)
+from tailrace_server.fast.reactor import BODY_BYTES_MAX, RECEIVE_BYTES, Reactor
+from tailrace_server.fast.turn import CLOSE, HANDOVER, HEAD, LEAVING, LEFT, REQUEST, Row
 from tailrace_server.front import FrontLimits
 
 FOREVER_S = 1000.0

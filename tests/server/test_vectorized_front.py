@@ -16,7 +16,8 @@ import tailrace
 from tailrace.operation import Operation
 from tailrace_server.config import ServiceConfig
 from tailrace_server.fast.listener import FastFront
-from tailrace_server.fast.reactor import CLOSE, HANDOVER, REQUEST, Reactor, Row
+from tailrace_server.fast.reactor import Reactor
+from tailrace_server.fast.turn import CLOSE, HANDOVER, REQUEST, Row
 from tailrace_server.front import FrontLimits
 from tailrace_server.keys import Key, KeyRing
 from tailrace_server.protocol.message import Response

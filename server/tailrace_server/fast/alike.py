@@ -10,7 +10,7 @@ import structlog
 
 from tailrace_server.context import Found, Wait
 from tailrace_server.fast import writer
-from tailrace_server.fast.reactor import CLOSE
+from tailrace_server.fast.turn import CLOSE
 from tailrace_server.front import failed
 from tailrace_server.protocol.message import Chunk, Response
 

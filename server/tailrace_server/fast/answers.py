@@ -19,8 +19,9 @@ from tailrace_server.context import Plan
 from tailrace_server.engine_bridge import GroupContext
 from tailrace_server.fast import writer
 from tailrace_server.fast.append_answer import AppendForms, plain_status
-from tailrace_server.fast.reactor import CLOSE, Reactor
+from tailrace_server.fast.reactor import Reactor
 from tailrace_server.fast.shared import Shared
+from tailrace_server.fast.turn import CLOSE
 from tailrace_server.front import InSteps, failed
 from tailrace_server.protocol.message import Request, Response
 from tailrace_server.service import Known

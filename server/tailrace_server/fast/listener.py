@@ -13,9 +13,10 @@ from tailrace_server.fast import writer
 from tailrace_server.fast.answers import Answers
 from tailrace_server.fast.connection import Connection
 from tailrace_server.fast.parked import Parked
-from tailrace_server.fast.reactor import Reactor, Taken
+from tailrace_server.fast.reactor import Reactor
 from tailrace_server.fast.shared import Shared
 from tailrace_server.fast.tick import Tick
+from tailrace_server.fast.turn import Taken
 from tailrace_server.front import FrontLimits, InSteps, at_capacity
 from tailrace_server.front_counters import FrontCounters
 from tailrace_server.protocol.message import Chunk

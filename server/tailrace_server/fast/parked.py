@@ -19,9 +19,10 @@ import trio
 
 from tailrace_server.context import Found, Wait
 from tailrace_server.fast.alike import AlikeBatch
-from tailrace_server.fast.reactor import LEFT, Reactor, Taken
+from tailrace_server.fast.reactor import Reactor
 from tailrace_server.fast.rooms import Group, Room, Waiter
 from tailrace_server.fast.shared import Shared
+from tailrace_server.fast.turn import LEFT, Taken
 from tailrace_server.front import HALF_CLOSE_GRACE_S, InSteps
 from tailrace_server.live import TOUCH_S_MIN
 from tailrace_server.protocol.cursor import company

@@ -10,12 +10,13 @@ from __future__ import annotations
 import os
 import struct
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tailrace_server._reactor import ffi, lib
 from tailrace_server.fast.heads import Heads
+from tailrace_server.fast.turn import Columns, Polled, Row, Taken
 from tailrace_server.front import KIB, FrontLimits
 from tailrace_server.protocol.json_mode import NESTING_MAX
 from tailrace_server.protocol.message import Chunk
@@ -36,14 +37,6 @@ _COLUMNS: Final = (
 )
 _ADDRESS_BYTES: Final = 64
 
-REQUEST: Final[int] = lib.TR_ROW_REQUEST
-HANDOVER: Final[int] = lib.TR_ROW_HANDOVER
-REFUSED: Final[int] = lib.TR_ROW_REFUSED
-LEAVING: Final[int] = lib.TR_ROW_LEAVING
-LEFT: Final[int] = lib.TR_ROW_LEFT
-HEAD: Final[int] = lib.TR_ROW_HEAD
-CLOSE: Final[int] = lib.TR_ANSWER_CLOSE
-
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 assert all(getattr(lib, f"TR_HTTP_{name}") == number for number, name in enumerate(METHODS))
 assert max(HEAD_BYTES_MAX + BODY_BYTES_MAX, RECEIVE_BYTES) <= _ARENA_BYTES
@@ -54,75 +47,6 @@ assert array("I").itemsize == 4
 _ROW: Final = struct.Struct("=Q16I")
 assert _ROW.size == ffi.sizeof("struct tr_row")
 _FIELD: Final = struct.Struct("=4I")
-
-
-class Row(NamedTuple):
-    """One line of what a poll found; see ``struct tr_row``. Offsets ``head`` are in the arena."""
-
-    handle: int
-    kind: int
-    method: int
-    keep_alive: int
-    head: int
-    head_length: int
-    body_length: int
-    target: int
-    target_length: int
-    first_field: int
-    field_count: int
-    length_value: int
-    length_value_length: int
-    seq_value: int
-    seq_value_length: int
-    number: int
-    taken: int
-
-
-class Polled(NamedTuple):
-    """``rows`` are tuples in the form of :class:`Row`; requests' bytes are slices of ``arena``.
-
-    Rows that were taken as columns are not among them.
-    ``accept_error``: the errno of an accept for which there were no means, or 0.
-    """
-
-    arena: bytes
-    rows: Iterator[tuple[Any, ...]]
-    accept_error: int
-
-
-class Columns(NamedTuple):
-    """Appends of records and nothing else, put together in groups; see ``struct tr_columns``.
-
-    ``lanes`` has a lane for each group, ``seqs`` (typecode ``Q``) the Producer-Seq of one that is
-    a producer's, ``counts`` how many rows, ``records`` how many records. ``handles`` (as bytes)
-    and ``ends`` have an item for each row, group after group; the end is how many records the
-    group has up to that row's last one. ``lengths`` has one for each record. ``payload`` holds
-    until the next poll. ``body_bytes`` is how long the bodies were together.
-    """
-
-    lanes: list[int]
-    seqs: array[int]
-    counts: array[int]
-    records: array[int]
-    handles: bytes
-    ends: array[int]
-    lengths: array[int]
-    payload: memoryview
-    body_bytes: int
-
-
-class Taken(NamedTuple):
-    """A connection that is the reactor's no more.
-
-    ``input`` was read and not yet given as a request, ``output`` is still to be sent.
-    ``closing``: nothing is to be answered behind that. ``tag`` is :meth:`Reactor.adopt`'s.
-    """
-
-    descriptor: int
-    input: bytes
-    output: bytes
-    closing: bool
-    tag: int
 
 
 class Reactor:

@@ -23,8 +23,9 @@ from tailrace_server.engine_bridge import RowsContext
 from tailrace_server.fast.answers import Answers, Batch, started
 from tailrace_server.fast.append_answer import appended
 from tailrace_server.fast.heads import Leader
-from tailrace_server.fast.reactor import Columns, Reactor
+from tailrace_server.fast.reactor import Reactor
 from tailrace_server.fast.shared import Shared
+from tailrace_server.fast.turn import Columns
 from tailrace_server.front import InSteps
 from tailrace_server.protocol import render
 

@@ -21,18 +21,10 @@ from tailrace_server.fast.heads import HEAD_BYTES_MAX, key_of
 from tailrace_server.fast.kept import KeptAnswers
 from tailrace_server.fast.page_answer import PageForms
 from tailrace_server.fast.parked import Parked
-from tailrace_server.fast.reactor import (
-    HANDOVER,
-    HEAD,
-    METHODS,
-    REFUSED,
-    REQUEST,
-    Reactor,
-    Row,
-    Taken,
-)
+from tailrace_server.fast.reactor import METHODS, Reactor
 from tailrace_server.fast.rows import RowsPath
 from tailrace_server.fast.shared import Shared
+from tailrace_server.fast.turn import HANDOVER, HEAD, REFUSED, REQUEST, Row, Taken
 from tailrace_server.front import InSteps, Refusal, refuse_host, split_target
 from tailrace_server.protocol import headers
 from tailrace_server.protocol.message import HeaderList, Request, Response
