@@ -199,13 +199,14 @@ async def test_a_connection_that_is_never_plain_stays_where_it_is() -> None:
         await eventually(lambda: front.figures()["tasks"] == 0)  # it rested
 
 
-async def test_an_answer_that_is_not_taken_at_once_is_finished_by_a_task() -> None:
+async def test_a_large_answer_that_is_not_taken_at_once_is_finished_by_the_reactor() -> None:
     async with running("fast", QUICK, receive_buffer=4096) as server:
         async with await server.connect() as client:
             await client.send(GET % b"at-once?n=3000000" + GET % b"x")
             await trio.sleep(0.05)
             assert len((await client.answer()).body) == 3_000_000
             assert (await client.answer()).json()["path"] == "/x"  # type: ignore[index]
+            assert server.front.figures()["kept"] == 1
 
 
 async def test_a_client_that_takes_no_answer_is_cut_off() -> None:

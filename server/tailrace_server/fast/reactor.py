@@ -11,7 +11,7 @@ import os
 import struct
 from array import array
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, count
 from typing import Any, Final
 
 from tailrace_server._reactor import ffi, lib
@@ -36,6 +36,7 @@ _COLUMNS: Final = (
     *("groups", "firsts", "places"),
 )
 _ADDRESS_BYTES: Final = 64
+_RELEASED: Final = 256
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 assert all(getattr(lib, f"TR_HTTP_{name}") == number for number, name in enumerate(METHODS))
@@ -70,6 +71,10 @@ class Reactor:
         self._pointer = ffi.gc(self._pointer, lib.tr_reactor_free)
         assert lib.tr_reactor_arena_min(sizes) <= _ARENA_BYTES
         self.heads = Heads()
+        # What is kept for answers that are still to be sent, by their tokens.
+        self._kept: dict[int, list[Any]] = {}
+        self._tokens = count()
+        self._released = ffi.new("uint64_t[]", _RELEASED)
         turn = self._turn = ffi.new("struct tr_turn *")
         self._arena = turn.arena = ffi.new("uint8_t[]", _ARENA_BYTES)
         turn.arena_capacity = _ARENA_BYTES
@@ -111,6 +116,8 @@ class Reactor:
         """
         turn = self._turn
         lib.tr_turn(self._pointer, max(0, room), self.heads.pointer, take, NESTING_MAX, turn)
+        if turn.polled.released:
+            self._release()
         left = turn.collected.left
         if left == turn.polled.rows:
             rows = _ROW.iter_unpack(self._rows_bytes[: left * _ROW.size])
@@ -248,6 +255,34 @@ class Reactor:
             )
         )
 
+    def answer_pieces(self, handle: int, pieces: Sequence[Chunk], flags: int) -> bool:
+        """Send an answer that is not to be copied; whether the handle was still good.
+
+        What the client does not take at once is kept, as it stands, and sent by :meth:`poll`.
+        It is let go of when it is sent, or the connection has ended. ``flags``: as a byte of
+        :meth:`answer`'s.
+        """
+        held = [ffi.from_buffer("uint8_t[]", piece) for piece in pieces]
+        spans = ffi.new("struct tr_span[]", [(span, len(span)) for span in held])
+        token = next(self._tokens)
+        self._kept[token] = held
+        found = lib.tr_reactor_answer_pieces(self._pointer, handle, spans, len(held), flags, token)
+        if found != lib.TR_PIECES_KEPT:
+            del self._kept[token]
+        return bool(found != lib.TR_PIECES_STALE)
+
+    @property
+    def answers_kept(self) -> int:
+        """How many answers in pieces are still to be sent."""
+        return len(self._kept)
+
+    def _release(self) -> None:
+        found = _RELEASED
+        while found == _RELEASED:
+            found = lib.tr_reactor_released(self._pointer, self._released, _RELEASED)
+            for token in ffi.unpack(self._released, found):
+                del self._kept[token]
+
     def park(self, handles: Sequence[int]) -> list[tuple[int, int]]:
         """From now on, tell of the clients of these requests, which are out, when they leave.
 
@@ -292,9 +327,10 @@ class Reactor:
         """
         return bool(lib.tr_reactor_adopt(self._pointer, descriptor, tag))
 
-    def sweep(self, patience_s: float, idle_s: float) -> None:
-        """See to connections that have been incomplete, or idle, for too long."""
-        lib.tr_reactor_sweep(self._pointer, _ms(patience_s), _ms(idle_s))
+    def sweep(self, patience_s: float, idle_s: float, stall_s: float) -> None:
+        """See to connections that were incomplete, idle, or took nothing, for too long."""
+        lib.tr_reactor_sweep(self._pointer, _ms(patience_s), _ms(idle_s), _ms(stall_s))
+        self._release()
 
     def drain(self) -> None:
         """Accept no more; end each connection when its request has been answered."""
@@ -303,6 +339,7 @@ class Reactor:
     def close(self) -> None:
         """End every connection. Answers that come after go nowhere."""
         lib.tr_reactor_close(self._pointer)
+        self._release()
 
     def peer(self, handle: int) -> str:
         """The client's address; empty if it is not known any more."""
