@@ -295,50 +295,7 @@ static void conclude(struct tr_reactor *reactor, struct connection *c, enum outc
     }
 }
 
-/* Takes one client in. 0 if nobody waits any more, or there are no means. */
-static int accept_one(struct tr_reactor *reactor, int listener, uint64_t room, struct sink *sink)
-{
-    if (sink->used->rows == sink->rows_capacity)
-        return 0; /* the listener stays readable */
-    const int descriptor = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (descriptor < 0) {
-        switch (errno) {
-        case EAGAIN:
-            return 0;
-        case EMFILE:
-        case ENFILE:
-        case ENOBUFS:
-        case ENOMEM:
-            sink->used->accept_error = errno;
-            return 0;
-        default:
-            return 1; /* this client was faster in giving up */
-        }
-    }
-    const int on = 1;
-    /* Fails only for a client that is gone, or a socket that has no such delay. */
-    setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    pthread_mutex_lock(&reactor->lock);
-    const int settled =
-        reactor->counters.open < room && settle(reactor, descriptor, 0) != NULL;
-    if (settled)
-        reactor->counters.accepted++;
-    pthread_mutex_unlock(&reactor->lock);
-    if (!settled)
-        sink->rows[sink->used->rows++] =
-            (struct tr_row){.handle = (uint64_t)descriptor, .kind = TR_ROW_REFUSED};
-    return 1;
-}
-
-static void watch_listeners(struct tr_reactor *reactor, int watched)
-{
-    for (uint32_t i = 0; i < reactor->listener_count; i++) {
-        struct epoll_event event = {.events = watched ? EPOLLIN : 0,
-                                    .data.u64 = LISTENER(i)};
-        epoll_ctl(reactor->epoll, EPOLL_CTL_MOD, reactor->listeners[i], &event);
-    }
-    reactor->deaf = !watched;
-}
+#include "reactor_accept.inc"
 
 /* Notes that a connection's client left, and tells if somebody waits to hear it. There is a row. */
 static void note_end(struct tr_reactor *reactor, struct connection *c, int broken,

@@ -206,6 +206,7 @@ async def test_a_large_answer_that_is_not_taken_at_once_is_finished_by_the_react
             await trio.sleep(0.05)
             assert len((await client.answer()).body) == 3_000_000
             assert (await client.answer()).json()["path"] == "/x"  # type: ignore[index]
+            assert isinstance(server.front, FastFront)
             assert server.front.figures()["kept"] == 1
 
 

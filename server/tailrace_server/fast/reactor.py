@@ -264,17 +264,11 @@ class Reactor:
         """
         held = [ffi.from_buffer("uint8_t[]", piece) for piece in pieces]
         spans = ffi.new("struct tr_span[]", [(span, len(span)) for span in held])
-        token = next(self._tokens)
-        self._kept[token] = held
+        self._kept[token := next(self._tokens)] = held
         found = lib.tr_reactor_answer_pieces(self._pointer, handle, spans, len(held), flags, token)
         if found != lib.TR_PIECES_KEPT:
             del self._kept[token]
         return bool(found != lib.TR_PIECES_STALE)
-
-    @property
-    def answers_kept(self) -> int:
-        """How many answers in pieces are still to be sent."""
-        return len(self._kept)
 
     def _release(self) -> None:
         found = _RELEASED
