@@ -258,9 +258,8 @@ class Reactor:
     def answer_pieces(self, handle: int, pieces: Sequence[Chunk], flags: int) -> bool:
         """Send an answer that is not to be copied; whether the handle was still good.
 
-        What the client does not take at once is kept, as it stands, and sent by :meth:`poll`.
-        It is let go of when it is sent, or the connection has ended. ``flags``: as a byte of
-        :meth:`answer`'s.
+        What the client does not take at once is kept, as it stands, and sent by :meth:`poll`, until
+        it is sent or the connection has ended. ``flags``: as a byte of :meth:`answer`'s.
         """
         held = [ffi.from_buffer("uint8_t[]", piece) for piece in pieces]
         spans = ffi.new("struct tr_span[]", [(span, len(span)) for span in held])
