@@ -47,8 +47,8 @@ struct tr_pieces_result {
 /* What a read may do for whose thread has other things to do; for all its calls together. */
 struct tr_near {
     uint64_t verified_max; /* bytes of batches to verify; it becomes what is left of them */
-    uint64_t begin;        /* these bytes of the segment are in memory, by tr_map_resident; 0 and 0 */
-    uint64_t end;          /*   to begin with, and for another segment */
+    uint64_t begin;        /* these bytes of the segment are in memory, by tr_map_resident: */
+    uint64_t end;          /*   0 and 0 to begin with, and for another segment */
     int32_t trusting;      /* not 0: all of it is, without asking */
 };
 

@@ -43,7 +43,7 @@ async def test_a_large_page_needs_no_task(tmp_path: Path, fields: tuple[bytes, .
             again = await ask(client, get(PAGE, b"If-None-Match: " + tag.encode()))
             assert again.status == 304
         assert front.handed_over == handed_over
-        await eventually(lambda: len(front._reactor._kept) == 0)
+        await eventually(lambda: len(front._reactor.lent) == 0)
 
 
 async def test_pages_follow_one_another(tmp_path: Path) -> None:
@@ -73,16 +73,16 @@ async def test_a_client_that_does_not_read_holds_nobody_up(tmp_path: Path) -> No
         slow = [await connect(port) for _ in range(5)]
         for other in slow:
             await other.send(get(PAGE) * 30)
-        await eventually(lambda: len(front._reactor._kept) == 5)
+        await eventually(lambda: len(front._reactor.lent) == 5)
         assert (await ask(client, get(PAGE))).json() == EVENTS
         for other in slow[:2]:
             await trio.aclose_forcefully(other.stream)
-        await eventually(lambda: len(front._reactor._kept) == 3)
+        await eventually(lambda: len(front._reactor.lent) == 3)
         for other in slow[2:]:
             for _ in range(30):
                 assert (await other.answer()).json() == EVENTS
             await trio.aclose_forcefully(other.stream)
-        await eventually(lambda: front.connections == 1 and len(front._reactor._kept) == 0)
+        await eventually(lambda: front.connections == 1 and len(front._reactor.lent) == 0)
 
 
 async def test_more_than_a_turn_sends_is_sent_in_the_next_ones(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ async def test_a_drain_lets_a_body_end(tmp_path: Path) -> None:
         await make(client)
         async with await connect(port) as slow:
             await slow.send(get(PAGE) * 30)
-            await eventually(lambda: len(front._reactor._kept) == 1)
+            await eventually(lambda: len(front._reactor.lent) == 1)
             front.drain()
             whole = 0
             while not await slow.ended():

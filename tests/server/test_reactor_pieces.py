@@ -47,7 +47,7 @@ def begin(reactor: Reactor, client: socket.socket, body: bytearray, flags: int =
     pieces = (b"head ", memoryview(body)[: SIZE // 2], b"", memoryview(body)[SIZE // 2 :], b" end")
     assert reactor.answer_pieces(handle, pieces, flags)
     del pieces
-    assert (len(reactor._kept), is_held(body)) == (1, True)
+    assert (len(reactor.lent), is_held(body)) == (1, True)
     return handle
 
 
@@ -71,7 +71,7 @@ def test_the_rest_is_sent_when_the_client_takes_more(reactor: Reactor, body: byt
         begin(reactor, client, body)
         assert take_all(reactor, client, until=SIZE + 9) == b"head " + body + b" end"
         poll(reactor)
-        assert (len(reactor._kept), is_held(body)) == (0, False)
+        assert (len(reactor.lent), is_held(body)) == (0, False)
         assert reactor.counters()["kept"] == reactor.counters()["answered"] == 1
 
 
@@ -80,7 +80,7 @@ def test_what_is_taken_at_once_is_not_kept(reactor: Reactor) -> None:
     with connect(reactor) as client:
         client.send(GET % b"1")
         assert reactor.answer_pieces(one(reactor), (b"a ", memoryview(small)), 0)
-        assert (len(reactor._kept), is_held(small)) == (0, False)
+        assert (len(reactor.lent), is_held(small)) == (0, False)
         assert client.recv(100) == b"a small"
 
 
@@ -109,7 +109,7 @@ def test_a_client_that_leaves_is_sent_no_more(reactor: Reactor, body: bytearray)
     client.close()
     assert is_readable(reactor)
     assert LEFT not in [kind for _, kind, _ in poll(reactor)]
-    assert (len(reactor._kept), is_held(body)) == (0, False)
+    assert (len(reactor.lent), is_held(body)) == (0, False)
     assert (reactor.counters()["unsent"], reactor.counters()["open"]) == (1, 0)
 
 
@@ -126,9 +126,9 @@ def test_a_client_that_takes_nothing_is_cut_off(reactor: Reactor, body: bytearra
     with connect(reactor) as client:
         begin(reactor, client, body)
         reactor.sweep(0.0, 0.0, FOREVER_S)
-        assert len(reactor._kept) == 1
+        assert len(reactor.lent) == 1
         reactor.sweep(FOREVER_S, FOREVER_S, 0.0)
-        assert (len(reactor._kept), is_held(body)) == (0, False)
+        assert (len(reactor.lent), is_held(body)) == (0, False)
         assert (reactor.counters()["stalled"], reactor.counters()["open"]) == (1, 0)
         assert len(take_all(reactor, client, until=SIZE + 9)) < SIZE
 
@@ -151,7 +151,7 @@ def test_what_is_kept_goes_with_the_reactor(reactor: Reactor, body: bytearray) -
     with connect(reactor) as client:
         begin(reactor, client, body)
         reactor.close()
-        assert (len(reactor._kept), is_held(body)) == (0, False)
+        assert (len(reactor.lent), is_held(body)) == (0, False)
         assert len(take_all(reactor, client, until=SIZE + 9)) < SIZE
 
 
@@ -163,7 +163,7 @@ def test_a_stale_handle_keeps_nothing(reactor: Reactor, body: bytearray) -> None
     assert taken is not None
     with client, socket.socket(fileno=taken.descriptor):
         assert not reactor.answer_pieces(handle, (memoryview(body),), 0)
-        assert (len(reactor._kept), is_held(body)) == (0, False)
+        assert (len(reactor.lent), is_held(body)) == (0, False)
 
 
 def test_memory_that_cannot_be_read_ends_the_connection(reactor: Reactor, tmp_path: Path) -> None:
@@ -177,4 +177,4 @@ def test_memory_that_cannot_be_read_ends_the_connection(reactor: Reactor, tmp_pa
         file.truncate(cut)
         got = take_all(reactor, client, until=len(mapped) + 5)
         assert (b"head " + whole[:cut]).startswith(got)
-        assert (reactor.counters()["open"], len(reactor._kept)) == (0, 0)
+        assert (reactor.counters()["open"], len(reactor.lent)) == (0, 0)

@@ -11,11 +11,12 @@ import os
 import struct
 from array import array
 from collections.abc import Sequence
-from itertools import accumulate, count
+from itertools import accumulate
 from typing import Any, Final
 
 from tailrace_server._reactor import ffi, lib
 from tailrace_server.fast.heads import Heads
+from tailrace_server.fast.lent import Lent
 from tailrace_server.fast.turn import Columns, Polled, Row, Taken
 from tailrace_server.front import KIB, FrontLimits
 from tailrace_server.protocol.json_mode import NESTING_MAX
@@ -36,7 +37,6 @@ _COLUMNS: Final = (
     *("groups", "firsts", "places"),
 )
 _ADDRESS_BYTES: Final = 64
-_RELEASED: Final = 256
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 assert all(getattr(lib, f"TR_HTTP_{name}") == number for number, name in enumerate(METHODS))
@@ -71,10 +71,7 @@ class Reactor:
         self._pointer = ffi.gc(self._pointer, lib.tr_reactor_free)
         assert lib.tr_reactor_arena_min(sizes) <= _ARENA_BYTES
         self.heads = Heads()
-        # What is kept for answers that are still to be sent, by their tokens.
-        self._kept: dict[int, list[Any]] = {}
-        self._tokens = count()
-        self._released = ffi.new("uint64_t[]", _RELEASED)
+        self.lent = Lent(self._pointer)
         turn = self._turn = ffi.new("struct tr_turn *")
         self._arena = turn.arena = ffi.new("uint8_t[]", _ARENA_BYTES)
         turn.arena_capacity = _ARENA_BYTES
@@ -117,7 +114,7 @@ class Reactor:
         turn = self._turn
         lib.tr_turn(self._pointer, max(0, room), self.heads.pointer, take, NESTING_MAX, turn)
         if turn.polled.released:
-            self._release()
+            self.lent.release()
         left = turn.collected.left
         if left == turn.polled.rows:
             rows = _ROW.iter_unpack(self._rows_bytes[: left * _ROW.size])
@@ -261,20 +258,7 @@ class Reactor:
         What the client does not take at once is kept, as it stands, and sent by :meth:`poll`, until
         it is sent or the connection has ended. ``flags``: as a byte of :meth:`answer`'s.
         """
-        held = [ffi.from_buffer("uint8_t[]", piece) for piece in pieces]
-        spans = ffi.new("struct tr_span[]", [(span, len(span)) for span in held])
-        self._kept[token := next(self._tokens)] = held
-        found = lib.tr_reactor_answer_pieces(self._pointer, handle, spans, len(held), flags, token)
-        if found != lib.TR_PIECES_KEPT:
-            del self._kept[token]
-        return bool(found != lib.TR_PIECES_STALE)
-
-    def _release(self) -> None:
-        found = _RELEASED
-        while found == _RELEASED:
-            found = lib.tr_reactor_released(self._pointer, self._released, _RELEASED)
-            for token in ffi.unpack(self._released, found):
-                del self._kept[token]
+        return self.lent.send(handle, pieces, flags)
 
     def park(self, handles: Sequence[int]) -> list[tuple[int, int]]:
         """From now on, tell of the clients of these requests, which are out, when they leave.
@@ -323,7 +307,7 @@ class Reactor:
     def sweep(self, patience_s: float, idle_s: float, stall_s: float) -> None:
         """See to connections that were incomplete, idle, or took nothing, for too long."""
         lib.tr_reactor_sweep(self._pointer, _ms(patience_s), _ms(idle_s), _ms(stall_s))
-        self._release()
+        self.lent.release()
 
     def drain(self) -> None:
         """Accept no more; end each connection when its request has been answered."""
@@ -332,7 +316,7 @@ class Reactor:
     def close(self) -> None:
         """End every connection. Answers that come after go nowhere."""
         lib.tr_reactor_close(self._pointer)
-        self._release()
+        self.lent.release()
 
     def peer(self, handle: int) -> str:
         """The client's address; empty if it is not known any more."""
