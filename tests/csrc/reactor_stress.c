@@ -4,11 +4,11 @@
 
    One thread polls, as the server's does. Answers come from it, and, later and in another order,
    from two others, mixed with answers to handles that are nobody's any more. Some are sent in
-   pieces, of memory that is freed as soon as the reactor says so, and not before. Records of lanes come
-   as columns, and most of them are answered by their form. Some requests are parked until there is
-   a crowd of them, which is answered with one call; who leaves is let go of when a row says so.
-   Connections that are offered, and some that have a request out, are taken, served by hand, and
-   given back. What the clients check is in stress_messages.h. */
+   pieces, of memory that is freed as soon as the reactor says so, and not before. Records of
+   lanes come as columns, and most of them are answered by their form. Some requests are parked
+   until there is a crowd of them, which is answered with one call; who leaves is let go of when
+   a row says so. Connections that are offered, and some that have a request out, are taken,
+   served by hand, and given back. What the clients check is in stress_messages.h. */
 
 #define _GNU_SOURCE /* SOCK_CLOEXEC */
 #include <arpa/inet.h>

@@ -11,7 +11,8 @@ import pytest
 
 from tailrace.native import map_file
 from tailrace.storage import PAGE_BYTES
-from tailrace_server.fast.reactor import CLOSE, LEFT, REQUEST, Reactor
+from tailrace_server.fast.reactor import Reactor
+from tailrace_server.fast.turn import CLOSE, LEFT, REQUEST
 from tailrace_server.front import FrontLimits
 from tests.server.test_reactor import FOREVER_S, GET, connect, is_readable, one, poll
 
