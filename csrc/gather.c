@@ -1,6 +1,7 @@
 #include "gather.h"
 
 #include "batch_scan.h"
+#include "map.h"
 
 #include "batch_layout.inc"
 
@@ -117,11 +118,55 @@ static struct run take_run(const uint8_t *batch, uint64_t ordinal, uint64_t most
     return run;
 }
 
+/* So many bytes are asked about at once: small batches stand one behind the other. */
+#define NEAR_WINDOW 65536u
+
+static int in_memory(const uint8_t *segment, uint64_t segment_length, uint64_t begin, uint64_t end,
+                     struct tr_near *near)
+{
+    if (near->trusting || (begin >= near->begin && end <= near->end))
+        return 1;
+    uint64_t beyond = begin + NEAR_WINDOW;
+    if (beyond < end)
+        beyond = end;
+    if (beyond > segment_length)
+        beyond = segment_length;
+    if (!tr_map_resident(segment, begin, beyond)) {
+        if (beyond == end || !tr_map_resident(segment, begin, end))
+            return 0;
+        beyond = end;
+    }
+    near->begin = begin;
+    near->end = beyond;
+    return 1;
+}
+
+/* Whether the header of a batch can be read without waiting. */
+static int header_is_near(const uint8_t *segment, uint64_t segment_length, uint64_t offset,
+                          struct tr_near *near)
+{
+    return in_memory(segment, segment_length, offset, offset + TR_BATCH_HEADER_BYTES, near);
+}
+
+/* Whether a batch can be verified without waiting, and without much work. */
+static int batch_is_near(const uint8_t *segment, uint64_t segment_length, uint64_t offset,
+                         struct tr_near *near)
+{
+    uint64_t length = get32(segment + offset + AT_LENGTH);
+    if (length > segment_length - offset)
+        return 1; /* damage: it is not read on */
+    if (length > near->verified_max ||
+        !in_memory(segment, segment_length, offset, offset + length, near))
+        return 0;
+    near->verified_max -= length;
+    return 1;
+}
+
 void tr_gather_pieces(const uint8_t *segment, uint64_t segment_length, uint64_t base_position,
                       uint64_t stream_id, uint64_t ordinal, const uint32_t *entries,
                       uint64_t record_count, uint64_t max_bytes, int32_t one_at_least,
                       uint64_t min_mapped, uint8_t *out, uint64_t capacity,
-                      struct tr_piece *pieces, uint32_t pieces_capacity,
+                      struct tr_piece *pieces, uint32_t pieces_capacity, struct tr_near *near,
                       struct tr_pieces_result *result)
 {
     uint64_t copied = 0;
@@ -134,12 +179,21 @@ void tr_gather_pieces(const uint8_t *segment, uint64_t segment_length, uint64_t 
     while (result->records < record_count) {
         uint64_t at = ordinal + result->records;
         uint64_t offset = entries[result->records];
-        if (result->bytes && result->bytes >= max_bytes / 2 &&
-            offset + TR_BATCH_HEADER_BYTES <= segment_length &&
+        int within = offset + TR_BATCH_HEADER_BYTES <= segment_length;
+        int asks = near && within && result->checked != offset + 1;
+        if (asks && !header_is_near(segment, segment_length, offset, near)) {
+            result->status = TR_GATHER_FAR;
+            break;
+        }
+        if (result->bytes && result->bytes >= max_bytes / 2 && within &&
             get32(segment + offset + AT_PAYLOAD_LENGTH) > max_bytes - result->bytes) {
             /* Most of it would be verified now to be read later. If its length is damage, the
                read that begins there finds out. */
             result->status = TR_GATHER_FULL;
+            break;
+        }
+        if (asks && !batch_is_near(segment, segment_length, offset, near)) {
+            result->status = TR_GATHER_FAR;
             break;
         }
         if (result->checked != offset + 1 &&

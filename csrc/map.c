@@ -25,3 +25,25 @@ void tr_map_release(void *data, uint64_t start, uint64_t stop) {
     assert(!failed);
     (void)failed;
 }
+
+enum { PAGES_AT_ONCE = 256 };
+
+int32_t tr_map_resident(const void *data, uint64_t start, uint64_t stop) {
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+    uintptr_t at = (uintptr_t)data + start;
+    const uintptr_t end = (uintptr_t)data + stop;
+    at -= at % page;
+    while (at < end) {
+        unsigned char found[PAGES_AT_ONCE];
+        uint64_t pages = (end - at + page - 1) / page;
+        if (pages > PAGES_AT_ONCE)
+            pages = PAGES_AT_ONCE;
+        if (mincore((void *)at, pages * page, found) != 0)
+            return 0;
+        for (uint64_t i = 0; i < pages; i++)
+            if (!(found[i] & 1))
+                return 0;
+        at += pages * page;
+    }
+    return 1;
+}

@@ -13,4 +13,8 @@ void tr_unmap(void *data, uint64_t length);
    read again. */
 void tr_map_release(void *data, uint64_t start, uint64_t stop);
 
+/* Whether bytes start to stop are in the kernel's memory, so that to read them is not to wait for
+   a disk: 1, or 0 if not, or if that cannot be told. */
+int32_t tr_map_resident(const void *data, uint64_t start, uint64_t stop);
+
 #endif

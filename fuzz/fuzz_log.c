@@ -200,7 +200,7 @@ static void check_pieces(const struct log *log, const struct stream *stream, uin
         tr_gather_pieces(log->data, log->length, LOG_BASE_POSITION, id,
                          stream->base + first + done, entries + done, count - done,
                          max_bytes - used, forced, min_mapped, out, capacity, pieces,
-                         pieces_capacity, &got);
+                         pieces_capacity, NULL, &got);
         require(got.pieces <= pieces_capacity && got.records <= count - done, "it has bounds");
         require(got.bytes <= max_bytes - used || (forced && got.records > 0),
                 "only the first record may be larger than what was asked for");

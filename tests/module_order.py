@@ -192,6 +192,7 @@ tailrace_server.fast.socket_io
 tailrace_server.fast.shared
 tailrace_server.fast.heads
 tailrace_server.fast.turn
+tailrace_server.fast.lent
 tailrace_server.fast.reactor
 tailrace_server.fast.forms
 tailrace_server.fast.append_answer

@@ -13,6 +13,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -44,7 +45,8 @@ struct tr_reactor *tr_reactor_new(const struct tr_reactor_limits *limits)
     };
     reactor->request_max = limits->head_max + limits->body_max;
     reactor->bodies_max = UINT64_MAX;
-    reactor->free = reactor->ready.first = reactor->leaving.first = NOBODY;
+    reactor->free = NOBODY;
+    reactor->ready.first = reactor->leaving.first = reactor->resuming.first = NOBODY;
     reactor->slots = calloc(limits->connections_max, sizeof *reactor->slots);
     reactor->epoll = epoll_create1(EPOLL_CLOEXEC);
     reactor->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -77,7 +79,7 @@ void tr_reactor_close(struct tr_reactor *reactor)
     pthread_mutex_lock(&reactor->lock);
     reactor->closed = 1;
     forget_listeners(reactor);
-    reactor->ready.first = reactor->leaving.first = NOBODY;
+    reactor->ready.first = reactor->leaving.first = reactor->resuming.first = NOBODY;
     for (uint32_t i = 0; i < reactor->slots_used; i++) {
         struct connection *c = &reactor->slots[i];
         if (c->state == FREE || c->state == SENDING)
@@ -95,6 +97,11 @@ void tr_reactor_free(struct tr_reactor *reactor)
     close(reactor->epoll);
     close(reactor->bell);
     pthread_mutex_destroy(&reactor->lock);
+    while (reactor->released != NULL) {
+        struct rest *rest = reactor->released;
+        reactor->released = rest->next;
+        free(rest);
+    }
     free(reactor->slots);
     free(reactor);
 }
@@ -288,50 +295,7 @@ static void conclude(struct tr_reactor *reactor, struct connection *c, enum outc
     }
 }
 
-/* Takes one client in. 0 if nobody waits any more, or there are no means. */
-static int accept_one(struct tr_reactor *reactor, int listener, uint64_t room, struct sink *sink)
-{
-    if (sink->used->rows == sink->rows_capacity)
-        return 0; /* the listener stays readable */
-    const int descriptor = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (descriptor < 0) {
-        switch (errno) {
-        case EAGAIN:
-            return 0;
-        case EMFILE:
-        case ENFILE:
-        case ENOBUFS:
-        case ENOMEM:
-            sink->used->accept_error = errno;
-            return 0;
-        default:
-            return 1; /* this client was faster in giving up */
-        }
-    }
-    const int on = 1;
-    /* Fails only for a client that is gone, or a socket that has no such delay. */
-    setsockopt(descriptor, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    pthread_mutex_lock(&reactor->lock);
-    const int settled =
-        reactor->counters.open < room && settle(reactor, descriptor, 0) != NULL;
-    if (settled)
-        reactor->counters.accepted++;
-    pthread_mutex_unlock(&reactor->lock);
-    if (!settled)
-        sink->rows[sink->used->rows++] =
-            (struct tr_row){.handle = (uint64_t)descriptor, .kind = TR_ROW_REFUSED};
-    return 1;
-}
-
-static void watch_listeners(struct tr_reactor *reactor, int watched)
-{
-    for (uint32_t i = 0; i < reactor->listener_count; i++) {
-        struct epoll_event event = {.events = watched ? EPOLLIN : 0,
-                                    .data.u64 = LISTENER(i)};
-        epoll_ctl(reactor->epoll, EPOLL_CTL_MOD, reactor->listeners[i], &event);
-    }
-    reactor->deaf = !watched;
-}
+#include "reactor_accept.inc"
 
 /* Notes that a connection's client left, and tells if somebody waits to hear it. There is a row. */
 static void note_end(struct tr_reactor *reactor, struct connection *c, int broken,
@@ -366,9 +330,16 @@ static uint32_t gather(struct tr_reactor *reactor, const struct epoll_event *eve
             struct connection *c = find_watched(reactor, value);
             if (c == NULL)
                 continue;
+            const uint32_t what = events[i].events;
+            if (what & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+                note_end(reactor, c, (what & (EPOLLHUP | EPOLLERR)) != 0, sink);
+            if (c->state == STALLED && what & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
+                c->state = RESUMING;
+                push(reactor, &reactor->resuming, c);
+            }
+            if (what == EPOLLOUT)
+                continue;
             c->readable = 1;
-            if (events[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
-                note_end(reactor, c, (events[i].events & (EPOLLHUP | EPOLLERR)) != 0, sink);
             if (c->state == IDLE) {
                 c->state = READING;
                 push(reactor, work, c);
@@ -384,8 +355,9 @@ static uint32_t gather(struct tr_reactor *reactor, const struct epoll_event *eve
     return callers;
 }
 
-/* Tells of the connections to be taken, as far as there are rows. */
-static void offer_rows(struct tr_reactor *reactor, struct sink *sink)
+/* Tells of the connections to be taken, as far as there are rows. 1 if there are pieces that are
+   not needed any more. */
+static uint32_t offer_rows(struct tr_reactor *reactor, struct sink *sink)
 {
     pthread_mutex_lock(&reactor->lock);
     struct connection *c;
@@ -397,8 +369,13 @@ static void offer_rows(struct tr_reactor *reactor, struct sink *sink)
     }
     if (reactor->leaving.first != NOBODY)
         ring(reactor);
+    const uint32_t released = reactor->released != NULL;
     pthread_mutex_unlock(&reactor->lock);
+    return released;
 }
+
+#include "reactor_answer.inc"
+#include "reactor_pieces.inc"
 
 void tr_reactor_poll(struct tr_reactor *reactor, uint64_t room, uint8_t *arena,
                      uint64_t arena_capacity, struct tr_row *rows, uint32_t rows_capacity,
@@ -410,7 +387,7 @@ void tr_reactor_poll(struct tr_reactor *reactor, uint64_t room, uint8_t *arena,
     struct list work = {NOBODY, NOBODY};
     struct connection *c;
 
-    *out = (struct tr_polled){0, 0, 0, 0};
+    *out = (struct tr_polled){0};
     const int most = rows_capacity < EVENTS_PER_POLL ? (int)rows_capacity : EVENTS_PER_POLL;
     const int count = epoll_wait(reactor->epoll, events, most, 0);
     const uint32_t callers = gather(reactor, events, count, &work, &sink);
@@ -428,8 +405,8 @@ void tr_reactor_poll(struct tr_reactor *reactor, uint64_t room, uint8_t *arena,
                     break;
     if (out->accept_error != 0)
         watch_listeners(reactor, 0);
-    offer_rows(reactor, &sink);
+    resume(reactor);
+    out->released = offer_rows(reactor, &sink);
 }
 
-#include "reactor_answer.inc"
 #include "reactor_life.inc"

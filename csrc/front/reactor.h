@@ -8,7 +8,8 @@
 
    tr_reactor_poll reads whatever has come and gives the plain requests (http_request.h) as
    rows, of which tr_turn (collect.h) can make columns; tr_reactor_answer sends many answers,
-   tr_reactor_answer_rows those that have one form. A connection has one request out at a time, so
+   tr_reactor_answer_rows those that have one form, and tr_reactor_answer_pieces one that is too
+   large to be copied. A connection has one request out at a time, so
    answers go out in order; what a client sends meanwhile waits in the kernel, or, if it came
    in the same read, here. Everything that is not plain is offered for hand-over: its
    descriptor, with the bytes read and not yet sent, is then taken with tr_reactor_take.
@@ -21,13 +22,13 @@
    that of a connection that has ended, are nobody's: calls with them do nothing and are counted as
    stale.
 
-   Threads: tr_reactor_answer, _answer_rows, _answer_alike, _peer and _counters may be called from
-   any. All others belong to one thread, and tr_reactor_free comes when no other call is in
-   progress.
+   Threads: tr_reactor_answer, _answer_rows, _answer_alike, _answer_pieces, _peer and _counters may
+   be called from any. All others belong to one thread, and tr_reactor_free comes when no other
+   call is in progress.
 
    Memory: a connection that waits for a request holds its slot alone (about 100 bytes); one
    in the middle of a request at most head_max + body_max, or receive_max, bytes; one whose
-   client does not take its answer, that answer. */
+   client does not take its answer, that answer, or, of one in pieces, where they are. */
 
 enum {
     TR_ROW_REQUEST = 1,
@@ -38,6 +39,10 @@ enum {
     TR_ROW_HEAD = 6,     /* a request without its body, of which not all has come: may be taken */
 
     TR_ANSWER_CLOSE = 1, /* flags of an answer: end the connection behind it */
+
+    TR_PIECES_STALE = 0, /* the handle was nobody's */
+    TR_PIECES_OVER = 1,  /* sent, or there is nobody to send it to */
+    TR_PIECES_KEPT = 2,  /* the client did not take all at once */
 
     TR_LISTENERS_MAX = 16
 };
@@ -85,6 +90,14 @@ struct tr_polled {
     uint32_t fields;
     uint32_t arena;
     int32_t accept_error; /* errno of an accept for which there were no means; else 0 */
+    uint32_t released;    /* there is something for tr_reactor_released */
+    uint32_t reserved;
+};
+
+/* Bytes of the caller's. */
+struct tr_span {
+    const uint8_t *begin;
+    uint64_t length;
 };
 
 struct tr_taken {
@@ -107,6 +120,8 @@ struct tr_reactor_counters {
     uint64_t idle; /* closed because nothing came */
     uint64_t departed; /* clients of parked requests that left, half or whole */
     uint64_t bodies; /* bytes of the bodies of requests that are out, or have a head by now */
+    uint64_t kept;     /* answers in pieces that were not taken at once */
+    uint64_t stalled;  /* connections ended because of such an answer nothing was taken */
 };
 
 /* NULL and errno, or a reactor without listeners. */
@@ -163,6 +178,19 @@ uint32_t tr_reactor_answer_alike(struct tr_reactor *reactor, const uint64_t *han
                                  const uint8_t *flags, uint32_t pieces, const uint8_t *blob,
                                  uint64_t blob_length);
 
+/* Sends one answer in pieces, which need not be copied: as much as the client takes at once, the
+   rest by and by, in tr_reactor_poll. With TR_PIECES_KEPT the pieces must stay as they are until
+   tr_reactor_released gives the token, which is any number that no such answer has; otherwise they
+   are not looked at any more. The spans themselves are used up. If memory of theirs cannot be read
+   (a file that is mapped was cut off), or nothing is taken for long, the connection ends there. */
+int32_t tr_reactor_answer_pieces(struct tr_reactor *reactor, uint64_t handle,
+                                 struct tr_span *pieces, uint32_t count, uint8_t flags,
+                                 uint64_t token);
+
+/* Tokens of answers of which nothing is sent any more, each once. Their number: with capacity of
+   them there may be others. */
+uint32_t tr_reactor_released(struct tr_reactor *reactor, uint64_t *tokens, uint32_t capacity);
+
 /* Requests that are out wait from now on until they are answered or taken: a client of theirs
    that leaves is told as a row. left[i] becomes that row's kind if it has left already, else 0. */
 void tr_reactor_park(struct tr_reactor *reactor, const uint64_t *handles, uint32_t count,
@@ -179,8 +207,10 @@ int32_t tr_reactor_take(struct tr_reactor *reactor, uint64_t handle, uint8_t *ou
 uint64_t tr_reactor_adopt(struct tr_reactor *reactor, int32_t descriptor, uint32_t tag);
 
 /* Offers connections whose request has been incomplete for patience_ms, closes those that have
-   waited for one for idle_ms, and accepts again after an accept_error. */
-void tr_reactor_sweep(struct tr_reactor *reactor, uint64_t patience_ms, uint64_t idle_ms);
+   waited for one for idle_ms, or have taken nothing of an answer in pieces for stall_ms, and
+   accepts again after an accept_error. */
+void tr_reactor_sweep(struct tr_reactor *reactor, uint64_t patience_ms, uint64_t idle_ms,
+                      uint64_t stall_ms);
 
 /* Stops accepting, closes connections without a request, offers those with part of one; the
    others are closed behind their answer. */

@@ -55,6 +55,7 @@ RESERVE_STEP_BYTES: Final = 1 * MIB  # zeroed at a time, while no write waits
 STAGED_BYTES_MAX_DEFAULT: Final = 64 * MIB
 READ_BYTES_DEFAULT: Final = 1 * MIB
 READ_BYTES_MAX: Final = 256 * MIB
+READ_NEAR_BYTES_MAX: Final = 4 * MIB  # of batches, verified where others wait for the thread
 READ_MAPPED_RUN_BYTES_MIN: Final = 16 * KIB  # a shorter run of records is copied
 READ_MAPPED_BYTES_MAX: Final = 16 * MIB  # of segments, kept in memory after large reads
 LIST_LIMIT_MAX: Final = 1000

@@ -6,6 +6,7 @@ one after the call. The C side reads in place and releases the GIL.
 
 from __future__ import annotations
 
+import struct
 import threading
 from array import array
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -26,6 +27,8 @@ BATCH_BAD: Final[int] = lib.TR_BATCH_BAD
 
 _SCAN_CAPACITY: Final = 4096
 _PIECES_CAPACITY: Final = 128
+_PIECE: Final = struct.Struct("=QQI4x")
+assert _PIECE.size == ffi.sizeof("struct tr_piece")
 
 
 def crc32c(data: Buffer, crc: int = 0) -> int:
@@ -84,6 +87,7 @@ class BatchRef(NamedTuple):
 
 _U8S: Final[Any] = ffi.typeof("uint8_t[]")
 _U32S: Final[Any] = ffi.typeof("uint32_t[]")
+_NEAR: Final[Any] = ffi.typeof("struct tr_near *")
 
 
 class _Scratch(threading.local):
@@ -91,6 +95,8 @@ class _Scratch(threading.local):
 
     def __init__(self) -> None:
         self.gathered: Any = ffi.new("struct tr_gather_result *")
+        self.found: Any = ffi.new("struct tr_piece[]", _PIECES_CAPACITY)
+        self.taken: Any = ffi.new("struct tr_pieces_result *")
 
 
 _scratch: Final = _Scratch()
@@ -211,61 +217,72 @@ class View:
         min_mapped: int,
         out: bytearray,
         checked: int,
+        near: Near | None,
     ) -> Pieces:
         """Where records stand; see ``tr_gather_pieces`` in ``csrc/gather.h``."""
         assert len(out) >= min_mapped
-        found = ffi.new("struct tr_piece[]", _PIECES_CAPACITY)
-        result = ffi.new("struct tr_pieces_result *", {"checked": checked})
+        found, result = _scratch.found, _scratch.taken
+        result.checked = checked
         lib.tr_gather_pieces(
             self._pointer,
             self.length,
             base_position,
             stream_id,
             ordinal,
-            ffi.from_buffer("uint32_t[]", entries),
+            ffi.from_buffer(_U32S, entries),
             record_count,
             max_bytes,
             one_at_least,
             min_mapped,
-            ffi.from_buffer("uint8_t[]", out),
+            ffi.from_buffer(_U8S, out),
             len(out),
             found,
             _PIECES_CAPACITY,
+            ffi.NULL if near is None else near.pointer,
             result,
         )
         return Pieces(
             result.status,
             result.records,
             result.bytes,
-            [
-                Piece(found[i].offset, found[i].length, bool(found[i].copied))
-                for i in range(result.pieces)
-            ],
+            _PIECE.iter_unpack(ffi.buffer(found, result.pieces * _PIECE.size)[:]),
             result.end_offset,
             result.bad_offset,
             result.checked,
         )
 
 
-class Piece(NamedTuple):
-    """Consecutive bytes: in the buffer that was given if ``copied``, else in the segment."""
+class Near:
+    """What a read by :meth:`View.pieces` may do that is not to take long.
 
-    offset: int
-    length: int
-    copied: bool
+    It verifies no more than ``verified_max`` bytes of batches, all of them in memory:
+    ``trusting``, without asking.
+    """
+
+    __slots__ = ("pointer",)
+
+    def __init__(self, verified_max: int, *, trusting: bool) -> None:
+        self.pointer: Any = ffi.new(_NEAR)
+        self.pointer.verified_max = verified_max
+        self.pointer.trusting = trusting
+
+    def leave_segment(self) -> None:
+        """What is left of it is for another segment."""
+        self.pointer.begin = self.pointer.end = 0
 
 
 class Pieces(NamedTuple):
     """What one :meth:`View.pieces` found.
 
-    ``end_offset`` is behind the last batch taken from. ``checked`` spares the next call the
-    checksum of the batch that this one stopped at.
+    ``pieces`` are offset, length, and 1 if they are copied: consecutive bytes in the buffer
+    that was given, else in the segment. ``end_offset`` is behind the last batch taken from.
+    ``checked`` spares the next call the checksum of the batch that this one stopped at.
     """
 
     status: int
     records: int
     bytes: int
-    pieces: list[Piece]
+    pieces: Iterator[tuple[Any, ...]]
     end_offset: int
     bad_offset: int
     checked: int
@@ -285,6 +302,7 @@ GATHER_DONE: Final[int] = lib.TR_GATHER_DONE
 GATHER_FULL: Final[int] = lib.TR_GATHER_FULL
 GATHER_BAD: Final[int] = lib.TR_GATHER_BAD
 GATHER_ROOM: Final[int] = lib.TR_GATHER_ROOM
+GATHER_FAR: Final[int] = lib.TR_GATHER_FAR
 
 
 _BAD_COLUMNS: Final = {

@@ -11,9 +11,16 @@ from weakref import ref
 from tailrace import filenames
 from tailrace.catalog import Catalog
 from tailrace.errors import Corrupted, RecordsLost, Rejected
-from tailrace.limits import KIB, ORDINAL_MAX, READ_MAPPED_BYTES_MAX, READ_MAPPED_RUN_BYTES_MIN
+from tailrace.limits import (
+    KIB,
+    MIB,
+    ORDINAL_MAX,
+    READ_MAPPED_BYTES_MAX,
+    READ_MAPPED_RUN_BYTES_MIN,
+    READ_NEAR_BYTES_MAX,
+)
 from tailrace.log import Log
-from tailrace.native import GATHER_BAD, GATHER_DONE, GATHER_FULL, GATHER_ROOM
+from tailrace.native import GATHER_BAD, GATHER_DONE, GATHER_FAR, GATHER_FULL, GATHER_ROOM, Near
 from tailrace.offset_index import LOST_ENTRY
 from tailrace.operation import StreamKey
 from tailrace.outcome import Reason, Rejection
@@ -23,6 +30,8 @@ from tailrace.stream import StreamState, expires_at_ms
 
 _COPY_BYTES_MAX = 256 * KIB
 _RECORDS_PER_STEP_MAX = 262_144
+_RELEASE_BYTES_MAX = 2 * MIB
+_RELEASE_GAP_BYTES = 64 * KIB
 
 
 class _Found(NamedTuple):
@@ -61,25 +70,45 @@ class Reader:
 
     def read_pieces(self, state: StreamState, ordinal: int, max_bytes: int) -> ReadPieces:
         """The same, for sending; see :meth:`tailrace.store.Store.read_pieces`."""
+        found = self._pieces(state, ordinal, max_bytes, None)
+        assert found is not None
+        return found
+
+    def pieces_near(
+        self, state: StreamState, ordinal: int, max_bytes: int, *, trusting: bool
+    ) -> ReadPieces | None:
+        """The same if it does not take long; see :meth:`tailrace.store.Store.pieces_near`.
+
+        ``trusting``: what :meth:`is_resident` says of ``ordinal``.
+        """
+        return self._pieces(state, ordinal, max_bytes, Near(READ_NEAR_BYTES_MAX, trusting=trusting))
+
+    def _pieces(
+        self, state: StreamState, ordinal: int, max_bytes: int, near: Near | None
+    ) -> ReadPieces | None:
         first, end = _bounds(state, ordinal, None, None)
         try:
-            pieces, after = self._collect_pieces(state, first, end, max_bytes)
+            found = self._collect_pieces(state, first, end, max_bytes, near)
         except Corrupted as error:
             whole = _before_damage(error, first)
-            pieces, after = self._collect_pieces(state, first, whole, max_bytes)
+            found = self._collect_pieces(state, first, whole, max_bytes, near)
+        if found is None:
+            return None
+        pieces, after = found
         return ReadPieces(*_range(state, first, after), pieces)
 
     def _collect_pieces(
-        self, state: StreamState, ordinal: int, end: int, max_bytes: int
-    ) -> tuple[tuple[memoryview, ...], int]:
+        self, state: StreamState, ordinal: int, end: int, max_bytes: int, near: Near | None
+    ) -> tuple[tuple[memoryview, ...], int] | None:
+        """None if that is not ``near`` enough."""
         pieces: list[memoryview] = []
         used = 0
-        out = bytearray(
-            max(READ_MAPPED_RUN_BYTES_MIN, min(max_bytes, (end - ordinal) * 512, _COPY_BYTES_MAX))
-        )
+        out: bytearray | None = None
         while ordinal < end and used < max_bytes:
             owned = self._owner(state, ordinal, end)
             found = self._find(owned, ordinal, max_bytes - used)
+            if out is None:
+                out = _room_for_copies(found, min(max_bytes, (end - ordinal) * 512))
             checked = 0
             done = 0
             while done < found.records:
@@ -94,7 +123,10 @@ class Reader:
                     min_mapped=READ_MAPPED_RUN_BYTES_MIN,
                     out=out,
                     checked=checked,
+                    near=near,
                 )
+                if taken.status == GATHER_FAR:
+                    return None
                 if taken.status == GATHER_BAD:
                     raise self._damaged(owned, ordinal + taken.records, found, taken.bad_offset)
                 copies = memoryview(out)
@@ -111,6 +143,8 @@ class Reader:
                 if taken.status == GATHER_FULL:
                     return tuple(pieces), ordinal
                 out = bytearray(_COPY_BYTES_MAX if taken.status == GATHER_ROOM else len(out))
+            if near is not None:
+                near.leave_segment()
         return tuple(pieces), ordinal
 
     def _collect(
@@ -238,6 +272,13 @@ class Reader:
         return found is not None and found[0] + 1 >= newest
 
 
+def _room_for_copies(found: _Found, guess: int) -> bytearray:
+    """For the runs of a read that are short; of one batch they are one."""
+    if found.entries[0] == found.entries[-1]:
+        guess = 0
+    return bytearray(max(READ_MAPPED_RUN_BYTES_MIN, min(guess, _COPY_BYTES_MAX)))
+
+
 class _Owned(NamedTuple):
     """Whose records are read, up to ``end``; those from ``bound`` on are another stream's."""
 
@@ -261,6 +302,17 @@ class _Mapped:
 
     def note(self, segment: Segment, start: int, stop: int) -> None:
         with self._lock:
+            if self._ranges:
+                # One call for many neighbours: to release is dear, whatever the length.
+                last, begin, end = self._ranges[-1]
+                if (
+                    last() is segment
+                    and begin <= start <= end + _RELEASE_GAP_BYTES
+                    and stop - begin <= _RELEASE_BYTES_MAX
+                ):
+                    self._ranges[-1] = last, begin, max(end, stop)
+                    self._bytes += max(0, stop - end)
+                    return
             self._ranges.append((ref(segment), start, stop))
             self._bytes += stop - start
             while self._bytes > self._bytes_max:

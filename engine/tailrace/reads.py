@@ -67,6 +67,11 @@ class Reads:
         state = self._readable(key, ordinal, max_bytes)
         return self._core.reader.read_pieces(state, ordinal, max_bytes)
 
+    def pieces_near(self, key: Key, ordinal: int, max_bytes: int) -> ReadPieces | None:
+        state = self._readable(key, ordinal, max_bytes)
+        trusting = self._is_near(state, ordinal)
+        return self._core.reader.pieces_near(state, ordinal, max_bytes, trusting=trusting)
+
     def _readable(self, key: Key, ordinal: int, max_bytes: int) -> StreamState:
         validate.read_bounds(ordinal, max_bytes)
         state = self.state(key)

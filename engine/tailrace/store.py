@@ -282,6 +282,16 @@ class Store:
         """
         return self._reads.read_pieces(key, ordinal, max_bytes)
 
+    def pieces_near(
+        self, key: Key, ordinal: int, *, max_bytes: int = limits.READ_BYTES_DEFAULT
+    ) -> ReadPieces | None:
+        """What :meth:`read_pieces` gives; None if that would take long.
+
+        That is if some of it is not in memory, or if it is in batches of more than
+        ``limits.READ_NEAR_BYTES_MAX`` bytes.
+        """
+        return self._reads.pieces_near(key, ordinal, max_bytes)
+
     def open_snapshot(self, key: Key, ordinal: int | None = None) -> SnapshotReader:
         """The visible snapshot, to be read in pieces; with ``ordinal`` only if it stands there.
 

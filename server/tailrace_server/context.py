@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import trio
 
 import tailrace
+from tailrace.limits import KIB
 from tailrace.operation import Append, Producer, StreamKey
 from tailrace.outcome import Outcome
 from tailrace_server.config import SESSIONS_BUCKET, ServiceConfig
@@ -87,7 +88,7 @@ class PlainPage(NamedTuple):
     Its response says where they end and nothing else, not even that the client has them.
     """
 
-    result: tailrace.ReadResult
+    result: tailrace.ReadPieces
     private: bool
 
     def response(self) -> Response:
@@ -212,6 +213,10 @@ def staged(prepare: Callable[[Context, Call], Callable[[bytes], Plan]]) -> Handl
     return handler
 
 
+LASTING_BYTES_MAX: Final = 16 * KIB
+"""Larger responses are not kept."""
+
+
 class LastingStep:
     """What ``look`` gives, which follows from the request's head and the stream ``key`` alone.
 
@@ -236,7 +241,12 @@ class LastingStep:
         found = self._look()
         if found is None or version is None:
             return found
-        response = found.response() if isinstance(found, PlainPage) else found
+        if isinstance(found, PlainPage):
+            if sum(map(len, found.result.pieces)) > LASTING_BYTES_MAX:
+                return found
+            response = found.response()
+        else:
+            response = found
         return Lasting(response, self._key, version)
 
 

@@ -239,6 +239,16 @@ class EngineBridge:
             return None
         return None if len(result.payload) > READ_NOW_BYTES_MAX else result
 
+    def pieces_now(
+        self, key: StreamKey, ordinal: int, *, max_bytes: int
+    ) -> tailrace.ReadPieces | None:
+        """What :meth:`read_pieces` gives, if it is in memory and no great work; else None."""
+        bound = min(max_bytes, INLINE_READ_BYTES_MAX)
+        result = self.store.pieces_near(key, ordinal, max_bytes=bound)
+        # What more bytes would have brought is not known.
+        unknown = result is not None and bound < max_bytes and not result.up_to_date
+        return None if unknown else result
+
     def is_near(self, key: StreamKey, ordinal: int) -> bool:
         """Whether a read there need not wait: it is of memory, or there is nothing to read."""
         try:

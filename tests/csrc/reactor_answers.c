@@ -77,6 +77,68 @@ static void answer_rows(const struct job *jobs, uint32_t count, uint64_t *dice)
     bury(handles, used);
 }
 
+/* An answer in memory of its own, which is its token. */
+struct held {
+    uint32_t count;
+    uint8_t *pieces[PIECES_MAX];
+};
+
+static void free_held(struct held *held)
+{
+    for (uint32_t i = 0; i < held->count; i++)
+        free(held->pieces[i]);
+    free(held);
+    pthread_mutex_lock(&shared.lock);
+    shared.held--;
+    pthread_mutex_unlock(&shared.lock);
+}
+
+void free_released(void)
+{
+    uint64_t tokens[3];
+    uint32_t found;
+    do {
+        found = tr_reactor_released(shared.reactor, tokens, 3);
+        for (uint32_t i = 0; i < found; i++)
+            free_held((struct held *)(uintptr_t)tokens[i]);
+    } while (found == 3);
+}
+
+static void answer_pieces(const struct job *job, uint64_t *dice, const uint8_t *data,
+                          size_t length)
+{
+    struct held *held = calloc(1, sizeof *held);
+    struct tr_span *spans = malloc(PIECES_MAX * sizeof *spans);
+    assert(held && spans);
+    held->count = 1 + (uint32_t)roll(dice, PIECES_MAX);
+    for (uint32_t i = 0; i < held->count; i++) {
+        size_t size = i + 1 == held->count ? length : roll(dice, length + 1);
+        held->pieces[i] = malloc(size);
+        assert(held->pieces[i] || size == 0);
+        if (size != 0)
+            memcpy(held->pieces[i], data, size);
+        spans[i] = (struct tr_span){held->pieces[i], size};
+        data += size;
+        length -= size;
+    }
+    pthread_mutex_lock(&shared.lock);
+    shared.held++;
+    pthread_mutex_unlock(&shared.lock);
+    uint64_t token = (uint64_t)(uintptr_t)held;
+    uint8_t flags = job->keep_alive ? 0 : TR_ANSWER_CLOSE;
+    if (roll(dice, 4) == 0 &&
+        tr_reactor_answer_pieces(shared.reactor, dead_handle(job->handle, dice), spans,
+                                 held->count, flags, token) != TR_PIECES_STALE)
+        broken("a stale answer in pieces found a connection");
+    int32_t found = tr_reactor_answer_pieces(shared.reactor, job->handle, spans, held->count,
+                                             flags, token);
+    free(spans);
+    if (found == TR_PIECES_STALE)
+        broken("an answer in pieces found its connection gone");
+    if (found == TR_PIECES_OVER)
+        free_held(held);
+}
+
 void answer(struct job *jobs, uint32_t count, uint64_t *dice, uint8_t *blob)
 {
     uint64_t handles[2 * BATCH_MAX], ends[2 * BATCH_MAX];
@@ -98,7 +160,12 @@ void answer(struct job *jobs, uint32_t count, uint64_t *dice, uint8_t *blob)
             flags[used] = (uint8_t)roll(dice, 2);
             ends[used++] = length;
         }
-        length += answer_make(job.id, job.number, blob + length);
+        size_t own = answer_make(job.id, job.number, blob + length);
+        if (roll(dice, 3) == 0) {
+            answer_pieces(&job, dice, blob + length, own);
+            continue;
+        }
+        length += own;
         handles[used] = job.handle;
         flags[used] = job.keep_alive ? 0 : TR_ANSWER_CLOSE;
         ends[used++] = length;

@@ -3,11 +3,12 @@
    reactor_stress SECONDS CLIENTS SEED
 
    One thread polls, as the server's does. Answers come from it, and, later and in another order,
-   from two others, mixed with answers to handles that are nobody's any more. Records of lanes come
-   as columns, and most of them are answered by their form. Some requests are parked until there is
-   a crowd of them, which is answered with one call; who leaves is let go of when a row says so.
-   Connections that are offered, and some that have a request out, are taken, served by hand, and
-   given back. What the clients check is in stress_messages.h. */
+   from two others, mixed with answers to handles that are nobody's any more. Some are sent in
+   pieces, of memory that is freed as soon as the reactor says so, and not before. Records of
+   lanes come as columns, and most of them are answered by their form. Some requests are parked
+   until there is a crowd of them, which is answered with one call; who leaves is let go of when
+   a row says so. Connections that are offered, and some that have a request out, are taken,
+   served by hand, and given back. What the clients check is in stress_messages.h. */
 
 #define _GNU_SOURCE /* SOCK_CLOEXEC */
 #include <arpa/inet.h>
@@ -291,6 +292,8 @@ static void *poller_main(void *argument)
         };
         tr_reactor_limit_bodies(shared.reactor, roll(&dice, 4) ? UINT64_MAX : roll(&dice, 40000));
         tr_turn(shared.reactor, LIMITS.connections_max, heads, roll(&dice, 9) != 0, 8, &turn);
+        if (turn.polled.released || roll(&dice, 50) == 0)
+            free_released();
         if (turn.polled.accept_error)
             broken("cannot accept");
         if (turn.polled.rows > turn.rows_capacity || turn.polled.fields > turn.fields_capacity ||
@@ -305,7 +308,7 @@ static void *poller_main(void *argument)
         if (roll(&dice, 200) == 0)
             tr_heads_clear(heads);
         if (++turns % 2 == 0)
-            tr_reactor_sweep(shared.reactor, PATIENCE_MS, IDLE_MS);
+            tr_reactor_sweep(shared.reactor, PATIENCE_MS, IDLE_MS, IDLE_MS);
     }
     tr_heads_free(heads);
     free(payload);
@@ -382,6 +385,10 @@ int main(int count, char **arguments)
 
     struct tr_reactor_counters counters;
     tr_reactor_counters(shared.reactor, &counters);
+    tr_reactor_close(shared.reactor);
+    free_released();
+    if (shared.held != 0)
+        broken("pieces of an answer were never let go of");
     tr_reactor_free(shared.reactor);
     close(listener);
     if (counters.bodies != 0)
@@ -403,5 +410,6 @@ int main(int count, char **arguments)
     SHOW(shared, rows);
     SHOW(shared, records);
     SHOW(counters, departed);
+    SHOW(counters, kept);
     return 0;
 }

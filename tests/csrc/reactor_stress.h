@@ -13,6 +13,7 @@ enum {
     BATCH_MAX = 32,
     CROWD_MAX = 64,
     DEAD_MAX = 256,
+    PIECES_MAX = 100, /* more than fit into one call of the kernel */
 };
 
 /* A request that is out. */
@@ -45,6 +46,7 @@ extern struct shared {
     struct by_hand *returned;
     int hands; /* threads that serve by hand */
     int stop;
+    uint64_t held; /* answers in pieces that are still needed */
 } shared;
 
 extern const struct tr_reactor_limits LIMITS;
@@ -71,6 +73,9 @@ void answer(struct job *jobs, uint32_t count, uint64_t *dice, uint8_t *blob);
 
 /* The same with one call for all, in which equal answers are one piece. */
 void answer_alike(const struct job *jobs, uint32_t count, uint64_t *dice, uint8_t *blob);
+
+/* Free the answers in pieces that the reactor needs no more. For the polling thread. */
+void free_released(void);
 
 /* A thread that answers what others leave for it. argument: its dice. */
 void *answerer_main(void *argument);

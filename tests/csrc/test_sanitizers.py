@@ -136,7 +136,17 @@ def test_no_answer_reaches_another_client(sanitizer: tuple[str, ...], tmp_path: 
     # It did what it is for.
     assert counts["connections"] > CLIENTS
     assert counts["answers"] > CLIENTS
-    for what in ("left", "handed", "adopted", "stale", "unsent", "offered", "rows", "departed"):
+    for what in (
+        "left",
+        "handed",
+        "adopted",
+        "stale",
+        "unsent",
+        "offered",
+        "rows",
+        "departed",
+        "kept",
+    ):
         assert counts[what] > 0, what
     assert counts["records"] > counts["rows"]
 

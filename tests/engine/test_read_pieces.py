@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import tailrace
 from tailrace import limits
+from tailrace._native import ffi, lib
 from tailrace.errors import Corrupted, InvalidArgument, Rejected
 
 MIB = 1024 * 1024
@@ -67,6 +69,72 @@ def test_the_bytes_are_those_of_a_plain_read(store: tailrace.Store, chance: rand
             for _ in range(300)
         ]
         assert sum(found) > 250
+
+
+def test_a_near_read_gives_the_same_or_nothing(
+    store: tailrace.Store, chance: random.Random
+) -> None:
+    given = 0
+    for key in (TEXT, JSON):
+        tail = store.head(key).tail
+        for _ in range(200):
+            ordinal, page = chance.randrange(tail + 2), chance.choice(PAGES)
+            near = store.pieces_near(key, ordinal, max_bytes=page)
+            if near is None:
+                continue
+            plain = store.read_pieces(key, ordinal, max_bytes=page)
+            assert (near.first, near.next, near.tail) == (plain.first, plain.next, plain.tail)
+            assert payload_of(near) == payload_of(plain)
+            given += 1
+    assert given > 200
+
+
+def evict(directory: Path) -> None:
+    """Have the kernel forget what it holds of the log, where nobody has it mapped."""
+    for path in (directory / "log").glob("*.segment"):
+        with path.open("r+b") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def test_a_near_read_does_not_wait_for_a_disk(tmp_path: Path) -> None:
+    """Of old segments it looks what is in memory; what is not is for another thread to read."""
+    options = tailrace.Options(segment_bytes=MIB)
+    with tailrace.open(tmp_path / "data", options=options) as store:
+        store.create_bucket("buck")
+        store.create(TEXT, content_type="text/plain")
+        for _ in range(5):
+            store.append(TEXT, [b"x" * 1000] * 900)
+        assert store.pieces_near(TEXT, 0) is not None
+        store._core.upkeep.checkpoint()
+        for segment in store._core.log.segments.values():
+            segment.release(0, segment.segment_bytes)
+        evict(tmp_path / "data")
+        if is_in_memory(store):
+            pytest.skip("this file system keeps what it is told to forget")
+        assert store.pieces_near(TEXT, 0) is None
+        read = store.read_pieces(TEXT, 0)
+        near = store.pieces_near(TEXT, 0)
+        assert near is not None
+        assert payload_of(near) == payload_of(read)
+
+
+def is_in_memory(store: tailrace.Store) -> bool:
+    """Whether the first segment's batches are in memory."""
+    data = store._core.log.segments[0].data
+    start, stop = limits.SEGMENT_HEADER_BYTES, MIB // 2
+    return bool(lib.tr_map_resident(ffi.from_buffer(data), start, stop))
+
+
+def test_a_near_read_verifies_no_more_than_it_may(tmp_path: Path) -> None:
+    with tailrace.open(tmp_path / "data") as store:
+        store.create_bucket("buck")
+        store.create(TEXT, content_type="text/plain")
+        store.append(TEXT, [b"x" * 1000] * (limits.READ_NEAR_BYTES_MAX // 1000))
+        assert store.pieces_near(TEXT, 0) is None
+        assert store.pieces_near(TEXT, 0, max_bytes=1) is None
+        assert store.pieces_near(TEXT, store.head(TEXT).tail) is not None
+        assert store.read_pieces(TEXT, 0).count > 1000
 
 
 def test_a_page_ends_before_a_batch_that_does_not_fit(tmp_path: Path) -> None:

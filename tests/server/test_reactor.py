@@ -233,9 +233,9 @@ def test_a_slow_request_is_handed_over(reactor: Reactor) -> None:
     with connect(reactor) as client:
         client.send(b"GET / HT")
         assert poll(reactor) == []
-        reactor.sweep(FOREVER_S, FOREVER_S)
+        reactor.sweep(FOREVER_S, FOREVER_S, FOREVER_S)
         assert poll(reactor) == []
-        reactor.sweep(0.0, FOREVER_S)
+        reactor.sweep(0.0, FOREVER_S, FOREVER_S)
         handle = one(reactor, HANDOVER)
         taken = reactor.take(handle)
         assert taken is not None
@@ -245,9 +245,9 @@ def test_a_slow_request_is_handed_over(reactor: Reactor) -> None:
 
 def test_a_connection_without_a_request_is_closed_in_the_end(reactor: Reactor) -> None:
     with connect(reactor) as client:
-        reactor.sweep(0.0, FOREVER_S)
+        reactor.sweep(0.0, FOREVER_S, FOREVER_S)
         assert is_silent(client)
-        reactor.sweep(0.0, 0.0)
+        reactor.sweep(0.0, 0.0, FOREVER_S)
         assert client.recv(1) == b""
         assert reactor.counters()["idle"] == 1
 

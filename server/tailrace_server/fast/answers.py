@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
@@ -22,9 +23,12 @@ from tailrace_server.fast.append_answer import AppendForms, plain_status
 from tailrace_server.fast.reactor import Reactor
 from tailrace_server.fast.shared import Shared
 from tailrace_server.fast.turn import CLOSE
-from tailrace_server.front import InSteps, failed
-from tailrace_server.protocol.message import Request, Response
+from tailrace_server.front import KIB, InSteps, failed
+from tailrace_server.protocol.message import Chunk, Request, Response
 from tailrace_server.service import Known
+
+JOINED_BYTES_MAX: Final = 32 * KIB
+"""The body of a larger answer is sent from where it stands, by a call of its own."""
 
 
 class Pending(GroupContext):
@@ -63,11 +67,13 @@ class Line:
 
 @dataclass(slots=True)
 class Batch:
-    """Answers for one call."""
+    """Answers for one call, and ``large`` ones: a handle, what to send, and the flags."""
 
     handles: list[int] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
     flags: bytearray = field(default_factory=bytearray)
+    large: list[tuple[int, tuple[Chunk, ...], int]] = field(default_factory=list)
+    large_bytes: int = 0
     counts: Counter[tuple[str, int]] = field(default_factory=Counter)
     lines: list[Line] = field(default_factory=list)
 
@@ -94,16 +100,36 @@ class Answers:
         response: Response,
         close: bool,
         started: float,
-    ) -> bytes:
-        """Put one answer into the batch; what is sent."""
+    ) -> bytes | None:
+        """Put one answer into the batch; what is sent, None if it is large."""
         close = close or self._shared.draining
-        data = writer.joined(response, request.method, close=close)
-        batch.handles.append(handle)
-        batch.pieces.append(data)
-        batch.flags.append(CLOSE if close else 0)
+        start, body, length = writer.whole_or_500(
+            response, request.method, close=close, http_10=False
+        )
+        data = self.put(batch, handle, start, body, length, CLOSE if close else 0)
         if self._shared.access_log:
             length = sum(len(piece) for piece in response.body)
             self.note(batch, handle, request, response.status, length, started)
+        return data
+
+    def put(
+        self,
+        batch: Batch,
+        handle: int,
+        start: bytes,
+        body: tuple[Chunk, ...],
+        length: int,
+        flags: int,
+    ) -> bytes | None:
+        """The same for a head and a body of ``length``, which goes without a line in the log."""
+        if length > JOINED_BYTES_MAX:
+            batch.large_bytes += length
+            batch.large.append((handle, (start, *body), flags))
+            return None
+        data = b"".join((start, *body)) if body else start
+        batch.handles.append(handle)
+        batch.pieces.append(data)
+        batch.flags.append(flags)
         return data
 
     def note(
@@ -122,6 +148,8 @@ class Answers:
         """Send what is in the batch, and tell of it."""
         if batch.handles:
             self._reactor.answer(batch.handles, batch.pieces, bytes(batch.flags))
+        for handle, pieces, flags in batch.large:
+            self._reactor.answer_pieces(handle, pieces, flags)
         for (route, status), count in batch.counts.items():
             self._service.answered(route, status, count)
 

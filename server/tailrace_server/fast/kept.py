@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from tailrace_server.context import Lasting
+from tailrace_server.context import LASTING_BYTES_MAX, Lasting
 from tailrace_server.fast import writer
 from tailrace_server.fast.answers import Answers, Batch
 from tailrace_server.fast.shared import Shared
@@ -19,7 +19,7 @@ from tailrace_server.front import KIB, InSteps
 from tailrace_server.service import Known
 
 ANSWERS_MAX: Final = 4096
-ANSWER_BYTES_MAX: Final = 16 * KIB
+ANSWER_BYTES_MAX: Final = LASTING_BYTES_MAX
 BYTES_MAX: Final = 8 * KIB * KIB
 """So many answers are kept, none of them larger than this, and no more in all than that."""
 

@@ -138,10 +138,14 @@ class FastFront:
     async def _read(self, tick: Tick) -> None:
         descriptor = self._reactor.descriptor
         connections_max = self._shared.limits.connections_max
+        more = False
         while True:
-            await trio.lowlevel.wait_readable(descriptor)
+            if more:
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.wait_readable(descriptor)
             self._reactor.limit_bodies(self.bodies.room_elsewhere)
-            tick.run(connections_max - len(self._tasks))
+            more = tick.run(connections_max - len(self._tasks))
             if self._shared.draining:
                 self._end_if_drained()
 
@@ -213,7 +217,10 @@ class FastFront:
         interval_s = min(_SWEEP_S_MAX, shortest_s / _SWEEPS_PER_TIMEOUT)
         while True:
             await trio.sleep(interval_s)
-            self._reactor.sweep(_PATIENCE_SWEEPS * interval_s, limits.idle_timeout_s)
+            self._reactor.sweep(
+                _PATIENCE_SWEEPS * interval_s, limits.idle_timeout_s, limits.send_timeout_s
+            )
+            self._end_if_drained()
             now = trio.current_time()
             for connection in self._tasks:
                 if connection.deadline <= now:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from array import array
 from functools import partial
 from itertools import product
 from typing import Final
 
 from tailrace.operation import StreamKey
-from tailrace.read_result import ReadResult
+from tailrace.read_result import ReadPieces
 from tailrace_server.context import PlainPage
 from tailrace_server.fast import writer
 from tailrace_server.fast.forms import (
@@ -22,6 +21,7 @@ from tailrace_server.fast.forms import (
     ordinal_class,
 )
 from tailrace_server.protocol import stream_response
+from tailrace_server.protocol.message import Chunk
 
 _STREAM_ID: Final = 0x5A4D504C45
 _STREAM_ID_MAX: Final = 2**64 - 1
@@ -59,7 +59,7 @@ def _general(private: bool, up_to_date: bool, values: Values) -> bytes:
     """The head of the general answer, on a connection that stays."""
     stream_id, first, next_ordinal, length, content_type = values
     body = b"s" * length
-    result = ReadResult(
+    result = ReadPieces(
         key=StreamKey("sample", "sample"),
         stream_id=stream_id,
         content_type=content_type.decode("latin-1"),
@@ -69,8 +69,7 @@ def _general(private: bool, up_to_date: bool, values: Values) -> bytes:
         tail=next_ordinal if up_to_date else next_ordinal + 1,
         closed=False,
         expires_at_ms=None,
-        payload=memoryview(body),
-        ends=array("I", (length,)),
+        pieces=(memoryview(body),),
     )
     whole = writer.joined(PlainPage(result, private).response(), "GET", close=False)
     return whole.removesuffix(body)
@@ -82,8 +81,11 @@ class PageForms:
     def __init__(self) -> None:
         self._forms: Forms[_Key, Form] = Forms(make_form)
 
-    def answer(self, page: PlainPage) -> bytes | None:
-        """The whole answer, on a connection that stays; None if there is no form for it."""
+    def answer(self, page: PlainPage) -> tuple[bytes, tuple[Chunk, ...], int] | None:
+        """The answer on a connection that stays: its head, its body, and how long that is.
+
+        None if there is no form for it.
+        """
         result, private = page
         form = self._forms.of((private, result.next == result.tail, class_number(result.next)))
         if form is None:
@@ -92,4 +94,4 @@ class PageForms:
         length = sum(map(len, body))
         content_type = result.content_type.encode("latin-1")
         values = result.stream_id, result.first, result.next, length, content_type
-        return b"".join((form.fill(values), *body))
+        return form.fill(values), body, length

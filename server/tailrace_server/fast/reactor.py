@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from tailrace_server._reactor import ffi, lib
 from tailrace_server.fast.heads import Heads
+from tailrace_server.fast.lent import Lent
 from tailrace_server.fast.turn import Columns, Polled, Row, Taken
 from tailrace_server.front import KIB, FrontLimits
 from tailrace_server.protocol.json_mode import NESTING_MAX
@@ -70,6 +71,7 @@ class Reactor:
         self._pointer = ffi.gc(self._pointer, lib.tr_reactor_free)
         assert lib.tr_reactor_arena_min(sizes) <= _ARENA_BYTES
         self.heads = Heads()
+        self.lent = Lent(self._pointer)
         turn = self._turn = ffi.new("struct tr_turn *")
         self._arena = turn.arena = ffi.new("uint8_t[]", _ARENA_BYTES)
         turn.arena_capacity = _ARENA_BYTES
@@ -111,6 +113,8 @@ class Reactor:
         """
         turn = self._turn
         lib.tr_turn(self._pointer, max(0, room), self.heads.pointer, take, NESTING_MAX, turn)
+        if turn.polled.released:
+            self.lent.release()
         left = turn.collected.left
         if left == turn.polled.rows:
             rows = _ROW.iter_unpack(self._rows_bytes[: left * _ROW.size])
@@ -248,6 +252,14 @@ class Reactor:
             )
         )
 
+    def answer_pieces(self, handle: int, pieces: Sequence[Chunk], flags: int) -> bool:
+        """Send an answer that is not to be copied; whether the handle was still good.
+
+        What the client does not take at once is kept, as it stands, and sent by :meth:`poll`, until
+        it is sent or the connection has ended. ``flags``: as a byte of :meth:`answer`'s.
+        """
+        return self.lent.send(handle, pieces, flags)
+
     def park(self, handles: Sequence[int]) -> list[tuple[int, int]]:
         """From now on, tell of the clients of these requests, which are out, when they leave.
 
@@ -292,9 +304,10 @@ class Reactor:
         """
         return bool(lib.tr_reactor_adopt(self._pointer, descriptor, tag))
 
-    def sweep(self, patience_s: float, idle_s: float) -> None:
-        """See to connections that have been incomplete, or idle, for too long."""
-        lib.tr_reactor_sweep(self._pointer, _ms(patience_s), _ms(idle_s))
+    def sweep(self, patience_s: float, idle_s: float, stall_s: float) -> None:
+        """See to connections that were incomplete, idle, or took nothing, for too long."""
+        lib.tr_reactor_sweep(self._pointer, _ms(patience_s), _ms(idle_s), _ms(stall_s))
+        self.lent.release()
 
     def drain(self) -> None:
         """Accept no more; end each connection when its request has been answered."""
@@ -303,6 +316,7 @@ class Reactor:
     def close(self) -> None:
         """End every connection. Answers that come after go nowhere."""
         lib.tr_reactor_close(self._pointer)
+        self.lent.release()
 
     def peer(self, handle: int) -> str:
         """The client's address; empty if it is not known any more."""

@@ -8,14 +8,15 @@ handed over: the connection, with its bytes, to a task that can do everything.
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable
 from itertools import chain
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
 from tailrace.errors import TailraceError
-from tailrace_server.context import Lasting, PlainPage, Plan, Wait
+from tailrace_server.context import Lasting, PlainPage, Plan, Planned, Wait
 from tailrace_server.fast.answers import Answers, Batch, Pending, started
 from tailrace_server.fast.heads import HEAD_BYTES_MAX, key_of
 from tailrace_server.fast.kept import KeptAnswers
@@ -25,7 +26,7 @@ from tailrace_server.fast.reactor import METHODS, Reactor
 from tailrace_server.fast.rows import RowsPath
 from tailrace_server.fast.shared import Shared
 from tailrace_server.fast.turn import HANDOVER, HEAD, REFUSED, REQUEST, Row, Taken
-from tailrace_server.front import InSteps, Refusal, refuse_host, split_target
+from tailrace_server.front import KIB, InSteps, Refusal, refuse_host, split_target
 from tailrace_server.protocol import headers
 from tailrace_server.protocol.message import HeaderList, Request, Response
 from tailrace_server.service import Known
@@ -34,7 +35,20 @@ _HOST: Final = headers.HOST.lower()
 _FIELDS_MAX: Final = 256
 """So many heads' fields are kept, where they have no more bytes than a head that is kept."""
 
+LARGE_BYTES_MAX: Final = 4 * KIB * KIB
+"""With so much in large answers a turn leaves other reads to the next; small ones go out first."""
+
 _log = structlog.get_logger("tailrace.front")
+
+
+class _Later(NamedTuple):
+    """A read that was left to a later turn. ``data`` is all of its request."""
+
+    handle: int
+    known: Known
+    data: bytes
+    close: bool
+    began: float
 
 
 class Tick:
@@ -67,6 +81,7 @@ class Tick:
         self._pages = PageForms()
         # A client says the same fields of all that it asks for.
         self._fields: dict[bytes, HeaderList] = {}
+        self._later: deque[_Later] = deque()
 
     @property
     def heads_kept(self) -> int:
@@ -87,8 +102,11 @@ class Tick:
             "kept_bytes": self._kept.bytes,
         }
 
-    def run(self, room: int) -> None:
-        """Do what there is to do; ``room`` is for how many connections there are places."""
+    def run(self, room: int) -> bool:
+        """Do what there is to do; whether something was left to the next turn.
+
+        ``room`` is for how many connections there are places.
+        """
         if self._generation != self._service.generation:
             self._generation = self._service.generation
             self._heads.forget_all()
@@ -99,6 +117,7 @@ class Tick:
         contexts: list[Pending] = []
         began = started(self._shared)
         self._kept.begin()
+        self._go_on(batch)
         columns = self._reactor.columns()
         if columns is not None:
             left = self._rows.stage(columns, batch, began)
@@ -126,10 +145,11 @@ class Tick:
         self._parked.settle()
         if contexts:
             self._stage(batch, contexts)
-        if batch.handles:
+        if batch.handles or batch.large:
             self._answers.send(batch)
             self._answers.log(batch)
         self._heads.settle()
+        return bool(self._later)
 
     def _request(
         self,
@@ -169,6 +189,10 @@ class Tick:
         if keep_alive and not body_length and self._kept.answer(batch, handle, known, began):
             counters.requests += 1
             return
+        method = known.request.method
+        if batch.large_bytes >= LARGE_BYTES_MAX and method == "GET" and not body_length:
+            self._later.append(_Later(handle, known, arena[head:end], not keep_alive, began))
+            return
         if seq_size:
             seq_at += head
             seq = int(arena[seq_at : seq_at + seq_size])
@@ -182,24 +206,52 @@ class Tick:
         counters.body_bytes += body_length
         if type(plan) is Plan:
             contexts.append(Pending(self._answers.tell, handle, known, plan, not keep_alive, began))
-        elif type(plan) is PlainPage:
-            short = keep_alive and not (self._shared.access_log or self._shared.draining)
-            if short and (data := self._pages.answer(plan)) is not None:
-                batch.handles.append(handle)
-                batch.pieces.append(data)
-                batch.flags.append(0)
+        else:
+            self._answer(batch, handle, known, plan, not keep_alive, began, lone=not body_length)
+
+    def _go_on(self, batch: Batch) -> None:
+        """Answer what the last turn left."""
+        while self._later and batch.large_bytes < LARGE_BYTES_MAX:
+            handle, known, data, close, began = self._later.popleft()
+            try:
+                plan = self._service.plan(known, b"")
+                if plan is None:
+                    self._give(handle, data)
+                    continue
+                self._shared.counters.requests += 1
+                self._answer(batch, handle, known, plan, close, began, lone=True)
+            except Exception:
+                _log.exception("request failed")
+                self._answers.fail(batch, handle)
+
+    def _answer(
+        self,
+        batch: Batch,
+        handle: int,
+        known: Known,
+        plan: Planned,
+        close: bool,
+        began: float,
+        *,
+        lone: bool,
+    ) -> None:
+        """Answer what stages nothing, or park it. ``lone``: the request has no body."""
+        if type(plan) is PlainPage:
+            short = not (close or self._shared.access_log or self._shared.draining)
+            if short and (found := self._pages.answer(plan)) is not None:
+                self._answers.put(batch, handle, *found, 0)
                 batch.counts[(known.route, 200)] += 1
             else:
-                self._respond(batch, handle, known, plan.response(), not keep_alive, began)
+                self._respond(batch, handle, known, plan.response(), close, began)
         elif isinstance(plan, Lasting):
-            data = self._respond(batch, handle, known, plan.response, not keep_alive, began)
-            if keep_alive and not body_length:
+            data = self._respond(batch, handle, known, plan.response, close, began)
+            if lone and not close and data is not None:
                 self._kept.keep(known, plan, data)
         elif type(plan) is Wait:
-            self._parked.add(handle, known, plan, not keep_alive, began)
+            self._parked.add(handle, known, plan, close, began)
         else:
             assert isinstance(plan, Response)
-            self._respond(batch, handle, known, plan, not keep_alive, began)
+            self._respond(batch, handle, known, plan, close, began)
 
     def _respond(
         self,
@@ -209,7 +261,7 @@ class Tick:
         response: Response,
         close: bool,
         began: float,
-    ) -> bytes:
+    ) -> bytes | None:
         batch.counts[(known.route, response.status)] += 1
         return self._answers.add(batch, handle, known.request, response, close, began)
 

@@ -119,7 +119,7 @@ def _read_now(
         if ordinal is None:
             head = context.store.head(key)
             return stream_response.tail(head) if head.ttl_ms is None else None
-        result = context.bridge.read_now(key, ordinal, max_bytes=context.config.read_bytes_max)
+        result = context.bridge.pieces_now(key, ordinal, max_bytes=context.config.read_bytes_max)
     except Rejected as error:
         if ordinal is not None and error.rejection.reason is Reason.TRIMMED:
             return None  # rare; the handler says what is kept
