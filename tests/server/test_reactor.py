@@ -131,9 +131,10 @@ def test_a_head_is_told_once_while_its_body_is_awaited(reactor: Reactor) -> None
         client.send(b"y" + POST + b"bo")
         assert one(reactor) == handle
         reactor.answer([handle], [b"first"], bytes(1))
-        assert one(reactor, HEAD) == handle
+        second = one(reactor, HEAD)
+        assert second != handle
         client.send(b"dy")
-        assert one(reactor) == handle
+        assert one(reactor) == second
 
 
 def test_a_connection_whose_head_was_told_may_be_taken(reactor: Reactor) -> None:
@@ -156,7 +157,7 @@ def test_one_that_waits_and_told_no_head_may_not(reactor: Reactor) -> None:
         assert poll(reactor) == []
         assert reactor.take(handle) is None
         client.send(POST[10:] + b"body")
-        assert one(reactor) == handle
+        assert one(reactor) != handle
 
 
 def test_a_handle_dies_with_its_connection(reactor: Reactor) -> None:
@@ -326,9 +327,9 @@ def test_bodies_are_held_from_their_heads_to_their_answers(reactor: Reactor) -> 
         handle = one(reactor)
         assert reactor.bodies_held() == 1000
         begun.send(post(500) + b"x")
-        assert poll(reactor) == []
+        one(reactor, HEAD)
         left.send(post(2000))
-        assert poll(reactor) == []
+        one(reactor, HEAD)
         assert reactor.bodies_held() == 3500
         left.close()
         assert poll(reactor) == []
