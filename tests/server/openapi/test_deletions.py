@@ -22,7 +22,8 @@ SESSION: Final = (
     ("HEAD", "/ds/sessions/s"),
     ("GET", "/ds/sessions/s"),
 )
-ENDS: Final = (
+Call = tuple[str, str, Any]
+ENDS: Final[Sequence[tuple[Call, str, Call, Sequence[tuple[str, str]]]]] = (
     (FORK, "/v1/sessions/s", ("POST", "/v1/sessions/s/events", EVENT), SESSION),
     (FORK, "/v1/sessions/s", FORK, SESSION),
     (FORK, "/ds/sessions/s", FORK, SESSION),
@@ -44,9 +45,9 @@ ENDS: Final = (
 @pytest.mark.parametrize(("make", "deleted", "again", "reads"), ENDS)
 async def test_deleted_is_gone_until_it_is_made_again(
     tmp_path: Path,
-    make: tuple[str, str, Any],
+    make: Call,
     deleted: str,
-    again: tuple[str, str, Any],
+    again: Call,
     reads: Sequence[tuple[str, str]],
 ) -> None:
     seen = Deletions()
