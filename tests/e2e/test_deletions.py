@@ -166,9 +166,12 @@ class User:
         return there
 
     def delete(self, name: Name) -> None:
+        if not name.now.there:
+            return  # making it again was refused: another's fork still holds the name
         name.now = Moment(None)
         path = self.dice.choice(DELETES[name.kind]) % name.name
-        assert self.client.request("DELETE", path).status == 204
+        reply = self.client.request("DELETE", path)
+        assert reply.status == 204, (path, reply)
         name.now = Moment(False)
 
     def read_somehow(self, name: Name) -> None:
