@@ -8,8 +8,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 import schemathesis
+from schemathesis.openapi.checks import UseAfterFree
 
+from tailrace_server.openapi.document import openapi_path
 from tailrace_server.protocol import headers
+from tests.server.openapi.deletions import DELETING, Deletions
 
 SOURCES: Final = ("/v1/stream/orders", "/ds/demo/orders", "/ds/sessions/s", "/v1/stream/none")
 PRODUCER: Final = (headers.PRODUCER_ID, headers.PRODUCER_EPOCH, headers.PRODUCER_SEQ)
@@ -19,6 +22,12 @@ EXCLUSIVE: Final = (
 )
 NEEDS_A_SOURCE: Final = (headers.STREAM_FORK_OFFSET, headers.STREAM_FORK_SUB_OFFSET)
 SETTLING: Final = ("ack", "callback", "release")
+
+DELETES: Final = {f"{method} {openapi_path(path)}" for method, path in DELETING}
+
+_deletions: Final = Deletions()
+_stale: Final[dict[str, str]] = {}
+"""What was answered though it is deleted, by the case's id."""
 
 _claimed: dict[str, Any] = {}
 """The last claim that was granted."""
@@ -55,5 +64,32 @@ def before_call(
 def after_call(
     context: schemathesis.HookContext, case: schemathesis.Case[Any], response: schemathesis.Response
 ) -> None:
+    sent = response.request
+    wrong = _deletions.answered(
+        sent.method or "", sent.url or "", response.status_code, response.content
+    )
+    if wrong is not None:
+        _stale[case.id] = wrong
     if case.operation.path.endswith("/claim") and response.status_code == 200:
         _claimed.update(response.json())
+
+
+@schemathesis.check
+def deleted_is_gone(
+    context: schemathesis.CheckContext,
+    response: schemathesis.Response,
+    case: schemathesis.Case[Any],
+) -> None:
+    """As ``use_after_free``, but over the whole run, and for writes too."""
+    assert case.id not in _stale, _stale[case.id]
+
+
+@schemathesis.hook
+def filter_failure(
+    context: schemathesis.HookContext,
+    failure: object,
+    case: schemathesis.Case[Any],
+    response: schemathesis.Response,
+) -> bool:
+    """``deleted_is_gone`` knows better what becomes of streams and sessions."""
+    return not isinstance(failure, UseAfterFree) or failure.operation not in DELETES
