@@ -42,7 +42,7 @@ struct tr_collected {
     uint32_t left;
     uint32_t records; /* in groups */
     uint64_t payload;
-    uint64_t bodies; /* bytes of the bodies that were taken: the payload without commas */
+    uint64_t bodies; /* bytes of the bodies that were taken, as they came */
 };
 
 /* Where a turn puts what it finds, and how much that is. */

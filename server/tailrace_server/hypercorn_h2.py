@@ -36,6 +36,7 @@ from tailrace_server.front import (
     METHODS,
     FrontLimits,
     Refusal,
+    has_body,
     target_not_ascii,
     unknown_method,
 )
@@ -128,7 +129,7 @@ class Http2(H2Protocol):
                 if refusal is None:
                     await super()._handle_events([event])
                 else:
-                    await self._refuse(event.stream_id, refusal)
+                    await self._refuse(event, refusal)
             else:
                 await super()._handle_events([event])
         await self._flush()
@@ -138,8 +139,9 @@ class Http2(H2Protocol):
         assert not self.stream_buffers[request.stream_id].buffer  # the application has not begun
         self.stream_buffers[request.stream_id] = _Buffer(self.context.event_class)
 
-    async def _refuse(self, stream_id: int, refusal: Refusal) -> None:
+    async def _refuse(self, request: h2.events.RequestReceived, refusal: Refusal) -> None:
         """Answer a request that Hypercorn would not know how to hand on. It is a small answer."""
+        stream_id = request.stream_id
         self._counters.refusals[refusal.status] += 1
         response = refusal.response()
         body = b"".join(response.body)
@@ -147,19 +149,28 @@ class Http2(H2Protocol):
         headers += [(name.lower().encode(), value.encode()) for name, value in response.headers]
         headers += [(CONTENT_LENGTH.encode(), b"%d" % len(body))]
         headers += self.config.response_headers("h2")
-        self.connection.send_headers(stream_id, headers)
-        if self.connection.local_flow_control_window(stream_id) >= len(body):
+        bare = not has_body(_method(request).decode("latin-1"), refusal.status)
+        try:
+            self.connection.send_headers(stream_id, headers, end_stream=bare)
+        except ProtocolError:
+            return  # its client took it back in the same breath, or has left
+        if bare:
+            await self._flush()
+        elif self.connection.local_flow_control_window(stream_id) >= len(body):
             self.connection.send_data(stream_id, body, end_stream=True)
             await self._flush()
         else:
             await self._reset(stream_id, ErrorCodes.REFUSED_STREAM)
 
 
+def _method(request: h2.events.RequestReceived) -> bytes:
+    return dict(request.headers or ()).get(b":method", b"")
+
+
 def _refusal(request: h2.events.RequestReceived) -> Refusal | None:
-    fields = dict(request.headers or ())
-    if fields.get(b":method") not in _METHODS:
+    if _method(request) not in _METHODS:
         return unknown_method()
-    if not fields.get(b":path", b"").isascii():
+    if not dict(request.headers or ()).get(b":path", b"").isascii():
         return target_not_ascii()
     return None
 

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from tailrace_server.front import FrontLimits
+from tailrace_server.protocol.message import Request, Response
 from tests.server.front_support import FRONTS, RawClient, Running, running
 
 both = pytest.mark.parametrize("kind", FRONTS)
@@ -67,6 +68,23 @@ async def test_a_body_that_is_to_be_taken_is_awaited(kind: str) -> None:
             assert answer.json()["body"] == "hello"  # type: ignore[index]
         if kind == "fast":
             assert server.front.figures()["handed_over"] == 0  # type: ignore[union-attr]
+
+
+async def test_a_defect_in_looking_at_a_head_ends_one_connection_alone() -> None:
+    def check_head(request: Request) -> Response | None:
+        if request.path == "/defect":
+            raise RuntimeError("a defect")
+        return None
+
+    async with running("fast", PATIENT) as server:
+        server.service.check_head = check_head  # type: ignore[method-assign]
+        async with await server.connect() as other:
+            async with await server.connect() as client:
+                await nothing_waits_for_the_sweep(server)
+                await client.send(b"POST /defect HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nh")
+                assert await client.ended()
+            await in_pieces(other, TAKEN, b"hello")
+            assert (await other.answer()).status == 200
 
 
 async def in_pieces(client: RawClient, *pieces: bytes) -> None:

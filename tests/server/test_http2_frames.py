@@ -61,7 +61,9 @@ class FrameClient:
     streams: dict[int, Frames] = field(default_factory=dict)
     ended: bool = False
 
-    async def ask(self, path: bytes, method: str = "GET", *, end: bool = True) -> Frames:
+    async def ask(
+        self, path: bytes, method: str = "GET", *, end: bool = True, flush: bool = True
+    ) -> Frames:
         number = self.connection.get_next_available_stream_id()
         self.streams[number] = Frames()
         fields: Fields = [
@@ -71,7 +73,8 @@ class FrameClient:
             (":path", path),
         ]
         self.connection.send_headers(number, fields, end_stream=end)
-        await self.flush()
+        if flush:
+            await self.flush()
         return self.streams[number]
 
     async def flush(self) -> None:
@@ -292,3 +295,22 @@ async def test_what_is_no_request_is_answered_alone(method: str, path: bytes, st
         other = await client.over(await client.ask(b"/next"))
         assert other.status == 200
         assert server.front.counters.refusals[status] == 1
+
+
+@pytest.mark.parametrize("method", ["BREW", "HEAD"])
+async def test_a_request_that_is_taken_back_as_it_is_refused_ends_alone(method: str) -> None:
+    """RFC 9113 section 5.4.2: a stream's reset, read together with its request, is its own."""
+    async with running("hypercorn", LIMITS) as server, frames_of(server.port) as client:
+        first = await client.over(await client.ask(b"/next"))
+        assert first.status == 200
+        await client.ask(b"/caf\xe9", method, flush=False)
+        client.connection.reset_stream(3)
+        await client.flush()
+        other = await client.over(await client.ask(b"/next"))
+        assert other.status == 200
+
+
+async def test_a_refusal_of_head_has_no_content_rfc_9110_section_9_3_2() -> None:
+    async with running("hypercorn", LIMITS) as server, frames_of(server.port) as client:
+        refused = await client.over(await client.ask(b"/caf\xe9", "HEAD"))
+        assert (refused.status, refused.body, refused.ended) == (400, b"", True)

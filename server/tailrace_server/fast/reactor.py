@@ -1,6 +1,6 @@
 """The typed face of ``csrc/front/reactor.h``: the sockets of many connections at once.
 
-:meth:`Reactor.answer`, :meth:`~Reactor.answer_alike`, :meth:`~Reactor.peer` and
+:meth:`Reactor.answer` and all that begins with that name, :meth:`~Reactor.peer` and
 :meth:`~Reactor.counters` may be called from any thread, the others belong to the Trio thread.
 Calls release the GIL.
 """

@@ -282,11 +282,18 @@ class Tick:
 
     def _needs_no_body(self, row: Row, arena: bytes) -> bool:
         """Whether a request may be answered before all of its body is there."""
-        request = self._request_of(row, arena)
         service = self._service
-        return (
-            request is None or service.check_head(request) is not None or service.streams(request)
-        )
+        try:
+            request = self._request_of(row, arena)
+            return (
+                request is None
+                or service.check_head(request) is not None
+                or service.streams(request)
+            )
+        except Exception:
+            # As in run(). Whoever gets the connection fails with it alone.
+            _log.exception("request failed")
+            return True
 
     def _learn(self, key: bytes, arena: bytes, row: Row) -> Known | tuple[Request, Response] | None:
         """What a head means; None if it is for another to say."""
