@@ -5,7 +5,8 @@
 
 /* A new bytearray, for a caller that holds the GIL: front, the records' ends (u32 each, counted
    from the first record's first byte), middle, and the records; with separated a comma behind
-   each. spare bytes more are allocated, so that so many can be appended without a copy.
+   each. spare bytes more are allocated, so that so many can be appended without a copy; but not to
+   what is shorter than they are, of which a copy costs nothing.
 
    front and middle are bytes, records a list or tuple. None if any record is not of the type
    bytes itself, or all of them, with their commas, have more than bytes_max bytes, which is

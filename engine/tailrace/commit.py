@@ -41,7 +41,7 @@ from tailrace.operation import Operation
 from tailrace.plain_inbox import Waiting
 from tailrace.plan import Context, Partial
 from tailrace.rows import Rows
-from tailrace.staged import Publish, Staged, bytes_of, runs_of, tickets_of
+from tailrace.staged import Publish, Staged, bytes_of, fills_log, runs_of, tickets_of
 from tailrace.staging import Staging
 from tailrace.ticket import Group, RowsTaken, Ticket
 from tailrace.turns import Turns
@@ -53,8 +53,8 @@ _SYNC_S_ASSUMED = 0.01
 _TURN_S_MAX = 0.005  # how long an operation may wait for callers to come back
 
 
-class _NoSegment(Exception):
-    """The next segment could not be made; nothing of the group was written."""
+class _NotWritten(Exception):
+    """Nothing of the group was: the next segment cannot be made, or what was staged has a gap."""
 
 
 class Committer:
@@ -276,11 +276,11 @@ class Committer:
             return True
         try:
             runs = runs_of(group, self._log.segment_bytes)
-            written = self._write(runs)
+            written = self._write(runs, end)
             changed = self._publish(Publish(group, end))
-        except _NoSegment as error:
-            _logger.error("the next log segment cannot be made: %s", error)
-            self._let_go(group, [], f"no room for the next log segment ({error})")
+        except _NotWritten as error:
+            _logger.error("what is staged cannot be written: %s", error)
+            self._let_go(group, [], str(error))
             return True
         except BaseException as error:
             self._poison(group, error)
@@ -297,16 +297,18 @@ class Committer:
             self._rouse()  # the committer thread sees that the turns go on
         return True
 
-    def _write(self, runs: list[list[Staged]]) -> int:
-        """Write and sync; the number of bytes."""
+    def _write(self, runs: list[list[Staged]], end: int) -> int:
+        """Write and sync what fills the log up to ``end``; the number of bytes."""
         log = self._log
+        joined = [bytes_of(run) for run in runs]
+        if not fills_log(runs, joined, self.durable_position, end, log.segment_bytes):
+            raise _NotWritten("interrupted while something was staged")
         try:
             segments = [log.ensure(log.segment_at(run[0].position)) for run in runs]
         except OSError as error:
-            raise _NoSegment(str(error)) from error
+            raise _NotWritten(f"no room for the next log segment ({error})") from error
         total = 0
-        for run, segment in zip(runs, segments, strict=True):
-            data = bytes_of(run)
+        for run, data, segment in zip(runs, joined, segments, strict=True):
             sealed = seal_batches(data)
             batches = sum([1 if entry.rows is None else entry.rows.batches for entry in run])
             assert sealed == batches, "a batch's length is not the one it was placed with"
@@ -316,7 +318,8 @@ class Committer:
         began = time.perf_counter()
         for segment in segments:
             segment.file.sync()
-        self.sync_s += (time.perf_counter() - began - self.sync_s) / _SYNCS_AVERAGED
+        if segments:  # to sync nothing takes no time
+            self.sync_s += (time.perf_counter() - began - self.sync_s) / _SYNCS_AVERAGED
         return total
 
     def _let_go(self, group: list[Staged], waiting: list[Waiting], why: str) -> None:
@@ -342,26 +345,37 @@ class Committer:
         self._answers.refuse(tickets_of(group), lambda: poisoned(error))
 
     def _run(self) -> None:
+        looked_s = time.perf_counter()
         while True:
-            late = False
+            busy = self._turns.busy
             try:
-                self._wake.get(timeout=_TURN_S_MAX if self._turns.busy else self._mark_idle_s)
+                self._wake.get(timeout=_TURN_S_MAX if busy or self._closing else self._mark_idle_s)
             except Empty:
-                late = self._turns.busy
-                if late:
-                    self._turns.hurry()
-                else:
+                if not busy:
                     self.mark()
+            # By the clock: where many submit, we are roused before any nap is over.
+            late = busy and time.perf_counter() - looked_s >= _TURN_S_MAX
+            if late:
+                self._turns.hurry()
+            if late or not busy:
+                looked_s = time.perf_counter()
             with self.commit_lock:
                 while late or self._due():
                     late = False
-                    self.commit()
+                    self._commit_and_live()
                 with self._lock:
                     self._awake = False
                 while self._due():  # what came while we fell asleep; see _kick
-                    self.commit()
+                    self._commit_and_live()
             if self._closing and not self._staging.queue and not self._inbox:
                 return
+
+    def _commit_and_live(self) -> None:
+        """Who waits was told what went wrong; this thread goes on, for those to come."""
+        try:
+            self.commit()
+        except BaseException:
+            _logger.exception("a group was not committed")
 
     def mark(self) -> None:
         """Record how much is durable, if any batch since the last record does not say so yet."""

@@ -67,9 +67,12 @@ def release_mapped(mapped: memoryview, start: int, stop: int) -> None:
 def write_out(descriptor: int, start: int, length: int) -> None:
     """Have the kernel write these bytes of a file to the disk now, and wait until it has.
 
-    Not durable until the file is synced, which also tells of errors.
+    Not durable until the file is synced. Raises OSError for a write that failed: the sync that
+    follows would not tell of it again.
     """
-    lib.tr_write_out(descriptor, start, length)
+    error = lib.tr_write_out(descriptor, start, length)
+    if error:
+        raise OSError(error, f"cannot write out {length} bytes of a file")
 
 
 class BatchRef(NamedTuple):

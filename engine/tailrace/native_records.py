@@ -43,9 +43,9 @@ def join_records(
     """``front``, the records' ends (u32 each), ``middle``, and the records, back to back.
 
     ``separated``: a comma stands behind each record, and its end counts it. ``spare_bytes`` can
-    be appended without a copy. None unless ``records`` is a list or tuple, each of them is of
-    the type bytes itself, and all of them, with their commas, have no more than ``bytes_max``
-    bytes: then they must be joined some other way, or not at all.
+    be appended without a copy to what is longer than they are. None unless ``records`` is a list
+    or tuple, each of them is of the type bytes itself, and all of them, with their commas, have
+    no more than ``bytes_max`` bytes: then they must be joined some other way, or not at all.
     """
     assert bytes_max <= ENDS_MAX
     return _join(front, middle, records, separated, bytes_max, spare_bytes)

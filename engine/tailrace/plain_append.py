@@ -60,7 +60,10 @@ def plain_append(
         return None
     if expected_id is not None:
         return None
-    if type(records) not in (list, tuple) or not records:
+    if type(records) not in (list, tuple):
+        return None
+    records = tuple(records)  # type: ignore[arg-type]  # a list may change meanwhile
+    if not records or len(records) > BATCH_RECORDS_MAX:
         return None
     stream_id = catalog.names.get(key)
     if stream_id is None:
@@ -87,21 +90,21 @@ def plain_append(
         producers = producers.set(producer_id, _new(ProducerState, (epoch, seq)))
     tail = state.tail
     created_at_ms = max(now_ms, state.last_write_ms)
-    count = len(records)  # type: ignore[arg-type]
+    count = len(records)
     front = HEADER_BYTES + 4 * count + len(fields)
     whole = None
     if count == 1:
-        record = records[0]  # type: ignore[index]
+        record = records[0]
         if type(record) is not bytes:
             return None
         payload = record + b"," if config.is_json else record
         used = front + len(payload)
     else:
         whole = join_records(
-            _NO_HEADER, fields, records,  # type: ignore[arg-type]
-            separated=config.is_json, bytes_max=room, spare_bytes=_SPARE_BYTES,
+            _NO_HEADER, fields, records, separated=config.is_json, bytes_max=room,
+            spare_bytes=_SPARE_BYTES,
         )  # fmt: skip
-        if whole is None or count > BATCH_RECORDS_MAX:
+        if whole is None:
             return None
         used = len(whole)
     length = (used + 7) & ~7

@@ -85,7 +85,10 @@ def plain_run(
             break
         if type(records) not in (list, tuple) or len(records) != 1:  # type: ignore[arg-type]
             break
-        record = records[0]  # type: ignore[index]
+        try:
+            (record,) = records  # type: ignore[misc]
+        except ValueError:  # a list that another thread changed since
+            break
         if type(record) is not bytes or not 0 < len(record) <= _RECORD_BYTES_MAX:
             break
         bucket, name = key

@@ -71,8 +71,8 @@ class Segment:
         """Write a run of batches at a log position. Not durable until the file is synced.
 
         The zeros that follow up to the end of the page, which stand there already, are
-        appended to ``data`` and written again: that spares the kernel reading the page, for a
-        new segment is not in its cache.
+        appended to ``data`` and written again: that spares the kernel reading the page, which
+        may have left its cache since it was zeroed.
         """
         offset = position - self.base_position
         assert SEGMENT_HEADER_BYTES <= offset <= self.segment_bytes - len(data)

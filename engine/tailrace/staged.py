@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from tailrace.batch import Batch
 from tailrace.catalog import Change
+from tailrace.limits import SEGMENT_HEADER_BYTES
 from tailrace.outcome import Outcome
 from tailrace.plain_inbox import Answer
 from tailrace.plain_rows import PlainRows
@@ -62,6 +63,25 @@ def runs_of(group: list[Staged], segment_bytes: int) -> list[list[Staged]]:
             runs.append([])
         runs[-1].append(entry)
     return runs
+
+
+def fills_log(
+    runs: list[list[Staged]], joined: list[bytearray], position: int, end: int, segment_bytes: int
+) -> bool:
+    """Whether the runs, each ``joined``, take the log from ``position`` to ``end`` without a gap.
+
+    Not so if a caller was interrupted (a signal's KeyboardInterrupt, say) while it staged one.
+    """
+    for run, data in zip(runs, joined, strict=True):
+        start, last = run[0].position, run[-1]
+        if start != position:
+            return False
+        position += len(data)
+        if last.position + sum(map(len, last.parts)) != position:
+            return False
+        if run is not runs[-1]:
+            position = (start // segment_bytes + 1) * segment_bytes + SEGMENT_HEADER_BYTES
+    return position == end
 
 
 def bytes_of(run: list[Staged]) -> bytearray:
