@@ -14,6 +14,8 @@ from tailrace.outcome import Appended
 from tailrace_server._reactor import ffi, lib
 from tailrace_server.fast import writer
 from tailrace_server.fast.forms import (
+    STREAM_ID,
+    STREAM_IDS,
     BadForm,
     Form,
     Forms,
@@ -27,8 +29,6 @@ from tailrace_server.fast.forms import (
 from tailrace_server.protocol import render
 
 _BYTES_MAX: Final[int] = lib.TR_FORM_BYTES_MAX
-_STREAM_ID: Final = 0x5A4D504C45
-_STREAM_ID_MAX: Final = 2**64 - 1
 _EPOCH: Final = 898_989_898
 _SEQ: Final = 656_565_656
 
@@ -88,11 +88,11 @@ def fill(form: Any, stream_id: int, tail: int, epoch: int = 0, seq: int = 0) -> 
 def make_forms(number: int) -> Appending:
     """The forms of this moment for one class of tails. Raises :class:`BadForm`."""
     tails = ordinal_class(number)
-    holes = {b"%x" % _STREAM_ID: Hole(_OF_STREAM, "x"), **tails.holes(_OF_TAIL)}
-    outcome = appended(_STREAM_ID, tails.sample - 1, tails.sample)
+    holes = {b"%x" % STREAM_ID: Hole(_OF_STREAM, "x"), **tails.holes(_OF_TAIL)}
+    outcome = appended(STREAM_ID, tails.sample - 1, tails.sample)
     ends = [
         appended(stream_id, tail - 1, tail)
-        for stream_id, tail in product((1, _STREAM_ID_MAX), (tails.first, tails.last))
+        for stream_id, tail in product(STREAM_IDS, (tails.first, tails.last))
     ]
     plain = cut(_general(outcome), holes)
     check(plain.fill, _general, ends)
@@ -131,7 +131,7 @@ class AppendForms:
         if forms is None:
             return None
         form = forms.plain if outcome.producer_epoch is None else forms.of_producer
-        return form.template % form.pick(outcome)
+        return form.fill(outcome)
 
 
 def _by_producer(outcome: Appended, epoch: int, seq: int) -> Appended:

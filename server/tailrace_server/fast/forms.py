@@ -25,6 +25,11 @@ _SHORT_END: Final = 10**_SHORT_DIGITS
 """Ordinals before this one have tokens that are as long as that of 0."""
 _DIGITS: Final = "7654321987654321987"
 
+STREAM_ID: Final = 0x5A4D504C45
+"""A stream's id that a form can be cut at."""
+STREAM_IDS: Final = (1, 2**64 - 1)
+"""The ends of the range of ids, which a form is checked at."""
+
 _log = structlog.get_logger("tailrace.front")
 
 Values = tuple[Any, ...]

@@ -11,6 +11,8 @@ from tailrace.read_result import ReadPieces
 from tailrace_server.context import PlainPage
 from tailrace_server.fast import writer
 from tailrace_server.fast.forms import (
+    STREAM_ID,
+    STREAM_IDS,
     Form,
     Forms,
     Hole,
@@ -23,8 +25,6 @@ from tailrace_server.fast.forms import (
 from tailrace_server.protocol import stream_response
 from tailrace_server.protocol.message import Chunk
 
-_STREAM_ID: Final = 0x5A4D504C45
-_STREAM_ID_MAX: Final = 2**64 - 1
 _FIRST: Final = 1_234_567
 _LENGTH: Final = 97_531
 _TYPE: Final = b"sample/of-a-type"
@@ -40,17 +40,17 @@ def make_form(key: _Key) -> Form:
     """
     private, up_to_date, number = key
     nexts = ordinal_class(number)
-    sample = _STREAM_ID, _FIRST, nexts.sample, _LENGTH, _TYPE
+    sample = STREAM_ID, _FIRST, nexts.sample, _LENGTH, _TYPE
     general = partial(_general, private, up_to_date)
     holes = {
-        b"%x" % _STREAM_ID: Hole(0, "x"),
+        b"%x" % STREAM_ID: Hole(0, "x"),
         b"%d" % _FIRST: Hole(1),
         **nexts.holes(2),
         b"%d" % _LENGTH: Hole(3),
         _TYPE: Hole(4, "b"),
     }
     form = cut(general(sample), holes)
-    ends = product((1, _STREAM_ID_MAX), (0, nexts.first - 1), (nexts.first, nexts.last))
+    ends = product(STREAM_IDS, (0, nexts.first - 1), (nexts.first, nexts.last))
     check(form.fill, general, [(*end, length, b"a/b; c") for end in ends for length in (1, 4096)])
     return form
 
