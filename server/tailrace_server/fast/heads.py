@@ -67,14 +67,15 @@ def key_of(head: bytes, holes: Iterable[tuple[int, int]]) -> bytes:
 
 
 class Leader(NamedTuple):
-    """A lane: its stream, the type its appends are sent with, their route, and one of its heads.
+    """A lane: its stream, the type its appends are sent with, and one of its heads.
 
-    ``producer`` is whose they are, an id and its epoch.
+    ``producer`` is whose they are, an id and its epoch; ``kind`` what they are counted as: their
+    route, and whether they are a producer's.
     """
 
     key: StreamKey
     content_type: str
-    route: str
+    kind: tuple[str, bool]
     known: Known
     producer: tuple[str, int] | None
 
@@ -151,9 +152,8 @@ class Heads:
         place = ffi.new("struct tr_head_lane *")
         number = self._lanes.take((lane, known.route))
         if self._leaders[number] is None:
-            self._leaders[number] = Leader(
-                lane.key, lane.content_type, known.route, known, lane.producer
-            )
+            kind = known.route, lane.producer is not None
+            self._leaders[number] = Leader(lane.key, lane.content_type, kind, known, lane.producer)
         place.lane = number
         place.json = lane.is_json
         place.producer = lane.producer is not None

@@ -163,7 +163,7 @@ class RowsPath:
                 pending.leaders, pending.counts, outcome.stream_ids, strict=True
             ):
                 if stream_id:
-                    kind = leader.route, leader.producer is not None
+                    kind = leader.kind
                     counts[kind] = counts.get(kind, 0) + count
             for (route, by_producer), count in counts.items():
                 batch.counts[(route, _STATUS[by_producer])] += count
