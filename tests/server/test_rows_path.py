@@ -342,4 +342,5 @@ async def test_live_readers_and_subscriptions_hear_of_rows(tmp_path: Path) -> No
             )
             assert (await reader.answer()).body == b"[4]"
         assert taken(front) == 3
-        assert sorted(changes) == [(StreamKey("flat", "a"), False), (StreamKey("flat", "b"), False)]
+        # A change is told once a turn, and how many turns the requests met is the machine's affair.
+        assert set(changes) == {(StreamKey("flat", "a"), False), (StreamKey("flat", "b"), False)}
