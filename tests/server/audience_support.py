@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,8 +141,9 @@ async def live_server(
     send_buffer: int | None = None,
     limits: FrontLimits | None = None,
     patience_s: float = 4 * PATIENCE_S,
+    now_ms: Callable[[], int] | None = None,
 ) -> AsyncIterator[Server]:
-    with tailrace.open(directory) as store:
+    with tailrace.open(directory, now_ms=now_ms) as store:
         service = Service(store, config, KeyRing(keys))
         front = FastFront(service, limits)
         listener = socket.create_server(("127.0.0.1", 0))

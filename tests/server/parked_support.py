@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,8 +113,9 @@ async def serving(
     options: tailrace.Options = tailrace.Options(),
     send_buffer: int | None = None,
     access_log: bool = False,
+    now_ms: Callable[[], int] | None = None,
 ) -> AsyncIterator[Server]:
-    with tailrace.open(directory, options=options) as store:
+    with tailrace.open(directory, options=options, now_ms=now_ms) as store:
         ring = KeyRing(keys)
         service = Service(store, config, ring)
         front = FastFront(service, access_log=access_log)

@@ -1,4 +1,8 @@
-"""Clients whose plain appends come in one turn, so that the front takes them as rows."""
+"""Clients whose plain appends come together, so that the front takes them as rows.
+
+In one turn, mostly: that is for the machine to say, so a test may count on nothing of it but
+that a head is known once a request that had it was answered.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +37,7 @@ def put(stream: bytes, *fields: bytes) -> bytes:
 
 
 class Clients:
-    """Connections that can send without a pause, so that one turn sees all their requests."""
+    """Connections that can send without a pause, so that a turn may see all their requests."""
 
     def __init__(self, port: int, count: int) -> None:
         self._sockets = [socket.create_connection(("127.0.0.1", port)) for _ in range(count)]
@@ -53,6 +57,10 @@ class Clients:
 
     async def statuses(self, requests: Sequence[bytes]) -> list[int]:
         return [answer.status for answer in await self.ask(requests)]
+
+    async def in_turn(self, requests: Sequence[bytes]) -> list[int]:
+        """The same one by one: whether a head is known does not hang on how they came."""
+        return [status for data in requests for status in await self.statuses([data])]
 
 
 def taken(front: FastFront) -> int:

@@ -17,6 +17,8 @@ from tailrace_server.live import LiveResponse
 from tailrace_server.protocol.message import Request, Response
 from tailrace_server.service import Service, ServiceConfig
 
+PATIENCE_S = 10.0
+"""Far longer than anything here takes; reaching it is a failure."""
 QUICK = ServiceConfig(long_poll_timeout_s=0.3, sse_heartbeat_s=0.1, sse_lifetime_s=5.0)
 
 
@@ -34,6 +36,29 @@ def request(
         pairs.append(("content-type", "application/json"))
     lowered = tuple((name.lower(), value) for name, value in pairs)
     return Request(method, path, query, lowered, raw)
+
+
+class StoreTime:
+    """A store's clock, ``now_ms`` of it, which stands still until the test moves it."""
+
+    def __init__(self) -> None:
+        self.now_ms = 1_800_000_000_000
+
+    def __call__(self) -> int:
+        return self.now_ms
+
+    async def outlives(self, store: tailrace.Store, key: tuple[str, str]) -> None:
+        """Let one and a half TTLs of a stream pass, which somebody keeps alive all the time.
+
+        However late that is for this machine: time goes on when the TTL has been renewed.
+        """
+        ttl_ms = store.head(key).ttl_ms
+        assert ttl_ms is not None
+        for _ in range(3):
+            self.now_ms += ttl_ms // 2
+            with trio.fail_after(PATIENCE_S):
+                while store.head(key).expires_effective_ms != self.now_ms + ttl_ms:
+                    await trio.sleep(0.01)
 
 
 @dataclass

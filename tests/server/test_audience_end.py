@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import trio
 
 from tailrace.operation import StreamKey
 from tailrace_server.config import ServiceConfig
 from tailrace_server.keys import Key
 from tests.server.audience_support import PATIENT, Server, batches, live_server
 from tests.server.front_support import eventually
+from tests.server.service_support import StoreTime
 from tests.server.streams.stream_support import JSON, at, put
 
 
@@ -106,11 +106,12 @@ async def test_heartbeats_come_to_members_too(tmp_path: Path) -> None:
 
 
 async def test_members_keep_a_ttl_alive(tmp_path: Path) -> None:
-    async with live_server(tmp_path) as server:
+    now_ms = StoreTime()
+    async with live_server(tmp_path, now_ms=now_ms) as server:
         await put(server.client, "a", b"", JSON | {"stream-ttl": "4"})
         await server.follow("a")
         await server.together(1)
-        await trio.sleep(5)
+        await now_ms.outlives(server.client.store, ("flat", "a"))
         assert (await server.client("HEAD", at("a"))).status == 200
         await server.together(1)
 

@@ -138,7 +138,8 @@ async def test_producers_and_others_append_to_a_stream_in_one_turn(tmp_path: Pat
             found = [answer.status for answer in answers]
             assert sorted((found.pop(6), found.pop(3), found.pop(0))) == [200, 204, 204]
             assert found == [204, 200, 200, 204]
-            assert taken(front) - before == (5 if seq else 0)
+            if seq:  # all heads are known: who sent a number again goes the general way
+                assert taken(front) - before == 5
             # An answer is behind the records of its own request.
             async with await connect(port) as client:
                 held = json.loads(await content(client, b"j"))

@@ -13,7 +13,7 @@ from tailrace_server.keys import Key
 from tailrace_server.live import LiveResponse
 from tailrace_server.protocol.message import Response
 from tailrace_server.service import ServiceConfig
-from tests.server.service_support import Client, Tail, got, request, serving
+from tests.server.service_support import Client, StoreTime, Tail, got, request, serving
 
 EVENTS = "/v1/sessions/s/events"
 LIVE = EVENTS + "?live=sse"
@@ -378,11 +378,12 @@ async def test_draining_ends_readers_with_a_last_word(tmp_path: Path) -> None:
 
 
 async def test_5_1_a_live_reader_keeps_a_sliding_ttl_alive(tmp_path: Path) -> None:
-    async with serving(tmp_path, config=SLOW) as client:
+    now_ms = StoreTime()
+    async with serving(tmp_path, config=SLOW, now_ms=now_ms) as client:
         for name in ("s", "unread"):
             client.store.create(("sessions", name), content_type="application/json", ttl_ms=600)
         tail, scope = await client.tail_and_scope(LIVE + "&offset=now")
-        await trio.sleep(1.5)
+        await now_ms.outlives(client.store, ("sessions", "s"))
         assert (await client("GET", "/v1/sessions/unread")).status == 404
         assert (await client("GET", "/v1/sessions/s")).status == 200
         scope.cancel()
