@@ -99,6 +99,7 @@ tailrace_server.protocol.caching
 tailrace_server.protocol.errors
 tailrace_server.protocol.target
 tailrace_server.protocol.timestamps
+tailrace_server.protocol.json_fault
 tailrace_server.protocol.json_mode
 tailrace_server.protocol.event_id
 tailrace_server.protocol.page_token

@@ -119,7 +119,8 @@ def _trim(catalog: Catalog, operation: Trim, context: Context) -> Decision:
     if operation.ordinal > state.tail:
         return Rejection(
             Reason.TRIM_BEYOND_TAIL,
-            f"retention to {operation.ordinal} is beyond the tail {state.tail}",
+            f"retention to {encode_offset(operation.ordinal)} is beyond the tail "
+            f"{encode_offset(state.tail)}",
             tail=state.tail,
             closed=state.closed,
         )

@@ -13,6 +13,7 @@ from tailrace import limits
 from tailrace.batch import Batch, Flag, Kind
 from tailrace.catalog import Catalog
 from tailrace.fields import Tag, encode_fields
+from tailrace.offset import encode_offset
 from tailrace.operation import Append, StreamKey, StreamOptions
 from tailrace.outcome import Appended, Outcome, Reason, Rejection
 from tailrace.plan import (
@@ -266,7 +267,8 @@ def _check_order(state: StreamState, operation: Append) -> Rejection | None:
     if expected is not None and expected != state.tail:
         return Rejection(
             Reason.EXPECTED_ORDINAL_MISMATCH,
-            f"the tail of stream {operation.key} is not at the expected offset",
+            f"the tail of stream {operation.key} is at {encode_offset(state.tail)}, not at the "
+            f"expected {encode_offset(expected)}",
             tail=state.tail,
         )
     return None

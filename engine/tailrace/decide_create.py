@@ -7,6 +7,7 @@ from array import array
 from tailrace import limits
 from tailrace.batch import Flag, Kind, join_records
 from tailrace.catalog import Catalog
+from tailrace.offset import encode_offset
 from tailrace.operation import Create, ForkPoint, StreamOptions
 from tailrace.outcome import Created, Outcome, Reason, Rejection
 from tailrace.plan import (
@@ -159,10 +160,15 @@ def _fork_point(
     if ordinal > source.tail:
         return Rejection(
             Reason.FORK_BEYOND_TAIL,
-            f"fork offset {ordinal} is beyond the source's tail {source.tail}",
+            f"fork offset {encode_offset(ordinal)} is beyond the source's tail "
+            f"{encode_offset(source.tail)}",
         )
     if ordinal < source.start:
-        return Rejection(Reason.TRIMMED, f"fork offset {ordinal} is before the retained start")
+        return Rejection(
+            Reason.TRIMMED,
+            f"fork offset {encode_offset(ordinal)} is before what is kept, which begins at "
+            f"{encode_offset(source.start)}",
+        )
     if fork.sub_offset == 0:
         return ordinal, ordinal, []
     beyond = Rejection(

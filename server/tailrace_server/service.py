@@ -136,8 +136,7 @@ class Service:
         """
         try:
             if request.method != "OPTIONS":
-                self._check_local(request)
-                match, _ = self._authorize(request)
+                match, _ = self._admit(request)
                 length = request.header(headers.CONTENT_LENGTH)
                 if (
                     length is not None
@@ -168,8 +167,7 @@ class Service:
             if request.method == "OPTIONS":
                 answer = render.preflight(self._router.allowed(request.path))
             else:
-                self._check_local(request)
-                match, grant = self._authorize(request)
+                match, grant = self._admit(request)
                 route = match.route.path
                 if not match.route.streamed:
                     self._check_size(len(request.body))
@@ -203,8 +201,7 @@ class Service:
         try:
             if request.method == "OPTIONS":
                 return None
-            self._check_local(request)
-            match, grant = self._authorize(request)
+            match, grant = self._admit(request)
             route = match.route.path
             if match.route.prepare is None:
                 return None
@@ -278,9 +275,21 @@ class Service:
         """The answer to a request whose operation failed, or could not be staged."""
         return _fault(known.request, error)
 
-    def _check_local(self, request: Request) -> None:
+    def _admit(self, request: Request) -> tuple[Match, Grant]:
+        """The route and the grant, or what every request may be refused for."""
         if self.context.config.loopback_only_without_keys and self.context.keys.is_open:
             check_loopback(request)
+        found = self._authorize(request)
+        coding = request.header(headers.CONTENT_ENCODING)
+        if coding and coding.strip().lower() != "identity":  # RFC 9110 section 8.4
+            raise RequestError(
+                415,
+                errors.UNSUPPORTED_MEDIA_TYPE,
+                f"{headers.CONTENT_ENCODING}: a body is stored as it is sent, so it must not be "
+                f"compressed, as this one is said to be ({coding[:64]!r})",
+                ((headers.ACCEPT_ENCODING, "identity"),),
+            )
+        return found
 
     def _authorize(self, request: Request) -> tuple[Match, Grant]:
         """The route and the grant, or the refusal: 404, 405, 401, or 404 for a lack of rights."""

@@ -57,8 +57,9 @@ def test_an_object_with_type_and_events_is_one_event() -> None:
         (b"\xff", "body"),
         (b"[]", "events"),
         (b'{"events":[]}', "events"),
-        (b'{"events":5}', "events[0].type"),
-        (b'{"events":null}', "events[0].type"),
+        (b'{"events":5}', "events"),
+        (b'{"events":null}', "events"),
+        (b'{"events":{"type":"a"}}', "events"),
         (b"{}", "events[0].type"),
         (b"5", "events[0]"),
         (b"null", "events[0]"),
@@ -77,6 +78,13 @@ def test_a_bad_event_is_named_by_its_index(body: bytes, field: str) -> None:
         events.parse_events(body, events_max=100)
     assert refused.value.status == 400
     assert refused.value.message.startswith(f"{field}: ")
+
+
+def test_a_missing_type_is_told_from_a_wrong_one() -> None:
+    for body, word in ((b'{"event":[]}', "missing"), (b'{"type":5}', "string")):
+        with pytest.raises(RequestError) as refused:
+            events.parse_events(body, events_max=100)
+        assert word in refused.value.message
 
 
 def test_a_clients_fields_stay_as_they_were_sent() -> None:

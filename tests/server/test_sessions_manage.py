@@ -232,6 +232,11 @@ async def test_4_2_a_fork_is_named_and_placed_by_default(tmp_path: Path, body: b
         ({"id": "a\n"}, 400),
         ({"id": 5}, 400),
         ({"offset": 3}, 400),
+        ({"id": "f", "title": 5}, 400),
+        ({"id": "f", "title": "x" * 1001}, 400),
+        ({"id": "f", "metadata": []}, 400),
+        ({"id": "f", "metadata": {"k": "x" * 20_000}}, 413),
+        ({"idd": "f"}, 400),
         ([], 400),
         ({"id": "taken"}, 409),
         ({"id": "s"}, 409),
@@ -246,6 +251,50 @@ async def test_4_2_a_refused_fork_leaves_nothing(tmp_path: Path, body: object, s
         # No reference is left behind either: the source goes for good.
         await client("DELETE", "/v1/sessions/s")
         assert (await client("GET", "/v1/sessions/s")).status == 404
+
+
+async def test_a_fork_has_the_title_and_metadata_it_is_given(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        await create(client, "s", 2)
+        await client("POST", "/v1/sessions/s", {"title": "source", "metadata": {"a": 1}})
+        about = {"id": "f", "title": "try again", "metadata": {"b": [1], "gone": None}}
+        made = await client("POST", "/v1/sessions/s/fork", about)
+        assert made.status == 201
+        assert (made.json["title"], made.json["metadata"]) == ("try again", {"b": [1]})
+        bare = await client("POST", "/v1/sessions/s/fork", {})
+        assert (bare.json["title"], bare.json["metadata"]) == (None, {})
+        again = await client("POST", "/v1/sessions/s/fork", {"id": "f", "title": "other"})
+        assert again.status == 200 and again.json["title"] == "try again"
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "field"),
+    [
+        ("/fork", {"title": 5}, "title"),
+        ("/fork", {"metadata": []}, "metadata"),
+        ("/fork", {"id": 7}, "id"),
+        ("/fork", {"idd": "x"}, "body"),
+        ("", {"title": 5}, "title"),
+        ("", {"metadata": "x"}, "metadata"),
+    ],
+)
+async def test_a_value_of_the_wrong_type_is_named(
+    tmp_path: Path, route: str, body: object, field: str
+) -> None:
+    async with serving(tmp_path) as client:
+        await create(client, "s", 1)
+        found = await client("POST", "/v1/sessions/s" + route, body)
+        assert found.status == 400 and found.error[1].startswith(f"{field}: ")
+
+
+async def test_4_2_an_id_in_use_is_named(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        await create(client, "s", 1)
+        await create(client, "taken", 1)
+        found = await client("POST", "/v1/sessions/s/fork", {"id": "taken"})
+        assert found.status == 409 and found.error[1].startswith("id: ")
+        beyond = await client("POST", "/v1/sessions/s/fork", {"offset": "00000009"})
+        assert "00000009" in beyond.error[1] and "00000001" in beyond.error[1]
 
 
 async def test_4_2_a_deleted_source_is_gone_but_its_fork_reads_on(tmp_path: Path) -> None:

@@ -150,6 +150,10 @@ ANY_REQUEST: Final = {
     408: refusal("The request did not arrive in time."),
     413: TOO_LARGE,
     414: refusal("The request target is too long."),
+    415: refusal(
+        "The body is compressed.",
+        Header(headers.ACCEPT_ENCODING, "What a body may be coded with."),
+    ),
     431: refusal("The request head is too large."),
     500: refusal("The server failed, or stored data is damaged; its log says why."),
     503: refusal(

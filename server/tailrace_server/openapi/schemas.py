@@ -67,6 +67,11 @@ _DAMAGED: Final[Json] = array(
     "ranges, `next_offset` excluded. Without it the answer is complete.",
 )
 
+_DESCRIPTION: Final[Json] = {
+    "title": nullable({"type": "string", "maxLength": session_query.TITLE_CHARS_MAX}),
+    "metadata": nullable({"type": "object", "additionalProperties": ANYTHING}),
+}
+
 _SESSIONS: Final[dict[str, Json]] = {
     "Event": _event("A stored event: what the server adds, then the client's members as sent."),
     "NewEvent": {
@@ -130,10 +135,7 @@ _SESSIONS: Final[dict[str, Json]] = {
     "SessionUpdate": {
         "type": "object",
         "minProperties": 1,
-        "properties": {
-            "title": nullable({"type": "string", "maxLength": session_query.TITLE_CHARS_MAX}),
-            "metadata": nullable({"type": "object", "additionalProperties": ANYTHING}),
-        },
+        "properties": _DESCRIPTION,
     },
     "SessionFork": {
         "type": "object",
@@ -146,7 +148,9 @@ _SESSIONS: Final[dict[str, Json]] = {
                 }
             ),
             "offset": nullable(named("Position")),
+            **_DESCRIPTION,
         },
+        "additionalProperties": False,
     },
     "SessionDeleted": record({"id": STRING, "type": {"const": "session_deleted"}}),
 }

@@ -127,7 +127,11 @@ _FORK: Final = Described(
     }
     | _MISSING
     | {409: common.refusal("The id is another session's, or forks go too deep.", common.TAIL)},
-    body=Body("Its id, and where it leaves.", json(named("SessionFork")), required=False),
+    body=Body(
+        "Its id, where it leaves, its title and metadata.",
+        json(named("SessionFork")),
+        required=False,
+    ),
 )
 
 _POST_EVENTS: Final = Described(

@@ -20,6 +20,8 @@ SERVER_KEYS: Final = frozenset({"id", "offset", "created_at"})
 _ABSENT: Final = msgspec.Raw(b"")
 _EMPTY_ID: Final = b'""'
 _BLANKS: Final = (b" ", b"\t")
+_EXAMPLE: Final = '{"type":"user.message"}'
+_BAD_TYPE: Final = "must be a string that is not empty"
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -63,7 +65,7 @@ def parse_events(body: bytes, *, events_max: int) -> list[Draft]:
     try:
         raws = _raw_events(body)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise json_mode.syntax_error(error) from None
+        raise json_mode.syntax_error(body, error) from None
     if not raws:
         raise bad_request("events", "is empty; send at least one event")
     values = json_mode.tidy(raws, values_max=events_max, field="events")
@@ -76,7 +78,9 @@ def _raw_events(body: bytes) -> Sequence[bytes | msgspec.Raw]:
         return _VALUES.decode(body)
     if body[:1] == b"{":
         shape = _SHAPE.decode(body)
-        if shape.type is _ABSENT and bytes(shape.events)[:1] == b"[":
+        if shape.type is _ABSENT and shape.events is not _ABSENT:
+            if bytes(shape.events)[:1] != b"[":
+                raise bad_request("events", f"must be an array of events such as {_EXAMPLE}")
             return _VALUES.decode(shape.events)
         return (body,)
     return (_VALUE.decode(body),)
@@ -84,15 +88,15 @@ def _raw_events(body: bytes) -> Sequence[bytes | msgspec.Raw]:
 
 def _draft(value: bytes, index: int) -> Draft:
     if value[:1] != b"{":
-        raise bad_request(
-            f"events[{index}]", 'an event is a JSON object such as {"type":"user.message"}'
-        )
+        raise bad_request(f"events[{index}]", f"an event is a JSON object such as {_EXAMPLE}")
     try:
         event = _EVENT.decode(value)
     except msgspec.ValidationError:
         event = None
     if event is None or not event.type:
-        raise bad_request(f"events[{index}].type", "must be a string that is not empty")
+        missing = _SHAPE.decode(value).type is _ABSENT
+        fault = f"is missing; an event has one, as in {_EXAMPLE}" if missing else _BAD_TYPE
+        raise bad_request(f"events[{index}].type", fault)
     if event.id is _ABSENT and event.offset is _ABSENT and event.created_at is _ABSENT:
         if value[1:2] not in _BLANKS:
             return Draft(None, b"".join((b",", memoryview(value)[1:])))  # copied once

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from tailrace_server.protocol.errors import RequestError, bad_request, too_large
+from tailrace_server.protocol.json_fault import syntax_fault
 
 NESTING_MAX: Final = 120
 """Depth of one record: the page around it stays under the 128 levels strict parsers allow."""
@@ -50,11 +51,11 @@ def check_utf8(body: bytes) -> None:
         raise bad_request("body", f"is not UTF-8 (byte {error.start})") from None
 
 
-def syntax_error(error: Exception) -> RequestError:
+def syntax_error(body: bytes, error: Exception) -> RequestError:
     """400 for what a msgspec decoder raised on bytes from outside."""
     if isinstance(error, RecursionError):
         return bad_request("body", f"nests more than {NESTING_MAX} levels deep")
-    return bad_request("body", f"is not valid JSON: {error}")
+    return bad_request("body", syntax_fault(body, error))
 
 
 def split(body: bytes, *, values_max: int) -> list[bytes]:
@@ -71,7 +72,7 @@ def split(body: bytes, *, values_max: int) -> list[bytes]:
         else:
             raws = [_VALUE.decode(body)]
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise syntax_error(error) from None
+        raise syntax_error(body, error) from None
     return tidy(raws, values_max=values_max)
 
 

@@ -12,6 +12,7 @@ from tailrace_server.protocol import headers, json_mode, page_token, parse, time
 from tailrace_server.protocol.caching import variant
 from tailrace_server.protocol.cursor import parse_cursor
 from tailrace_server.protocol.errors import bad_request
+from tailrace_server.protocol.json_fault import shape_fault
 from tailrace_server.protocol.message import Request
 from tailrace_server.protocol.parse import Live, Position
 from tailrace_server.protocol.target import Query, has_control
@@ -108,10 +109,15 @@ class SessionUpdate:
 
 @dataclass(frozen=True, slots=True)
 class SessionFork:
-    """POST of a fork. ``id`` None: the server names it. ``ordinal`` None: the source's tail."""
+    """POST of a fork. ``id`` None: the server names it. ``ordinal`` None: the source's tail.
+
+    The fork does not have its source's title and metadata, but these.
+    """
 
     id: str | None
     ordinal: int | None
+    title: str | None
+    metadata: dict[str, msgspec.Raw] | None
 
 
 def session_id(text: str, field: str = "session id") -> str:
@@ -262,19 +268,19 @@ class _UpdateBody(msgspec.Struct):
     metadata: dict[str, msgspec.Raw] | None | msgspec.UnsetType = msgspec.UNSET
 
 
-class _ForkBody(msgspec.Struct):
+class _ForkBody(msgspec.Struct, forbid_unknown_fields=True):
     id: str | None = None
     offset: str | None = None
+    title: str | None = None
+    metadata: dict[str, msgspec.Raw] | None = None
 
 
 def session_update(body: bytes) -> SessionUpdate:
     found = _object(body, _UpdateBody)
-    title = found.title
-    if isinstance(title, str) and len(title) > TITLE_CHARS_MAX:
-        raise bad_request("title", f"is {len(title)} characters long; at most {TITLE_CHARS_MAX}")
-    if title is msgspec.UNSET and found.metadata is msgspec.UNSET:
+    if found.title is msgspec.UNSET and found.metadata is msgspec.UNSET:
         raise bad_request("body", "sets neither title nor metadata")
-    return SessionUpdate(title, found.metadata)
+    _check_title(found.title)
+    return SessionUpdate(found.title, found.metadata)
 
 
 def session_fork(body: bytes) -> SessionFork:
@@ -282,7 +288,14 @@ def session_fork(body: bytes) -> SessionFork:
     ordinal = None
     if found.offset is not None:
         ordinal = parse.position(found.offset, "offset").ordinal
-    return SessionFork(None if found.id is None else session_id(found.id, "id"), ordinal)
+    _check_title(found.title)
+    name = None if found.id is None else session_id(found.id, "id")
+    return SessionFork(name, ordinal, found.title, found.metadata)
+
+
+def _check_title(title: object) -> None:
+    if isinstance(title, str) and len(title) > TITLE_CHARS_MAX:
+        raise bad_request("title", f"is {len(title)} characters long; at most {TITLE_CHARS_MAX}")
 
 
 def _object(body: bytes, shape: type[T]) -> T:
@@ -292,9 +305,9 @@ def _object(body: bytes, shape: type[T]) -> T:
             raise RecursionError
         return msgspec.json.decode(body, type=shape)
     except msgspec.ValidationError as error:
-        raise bad_request("body", str(error)) from None
+        raise bad_request(*shape_fault(error)) from None
     except (msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise json_mode.syntax_error(error) from None
+        raise json_mode.syntax_error(body, error) from None
 
 
 _CREATED: Final = tuple(f"created_at[{name}]" for name in ("gt", "gte", "lt", "lte"))

@@ -13,6 +13,7 @@ import msgspec
 from tailrace import limits
 from tailrace.errors import InvalidArgument
 from tailrace.offset import decode_offset
+from tailrace_server.protocol.json_fault import shape_fault, syntax_fault
 from tailrace_server.protocol.message import Request
 from tailrace_server.protocol.stream_name import is_reserved
 from tailrace_server.protocol.subscription_error import INVALID_OFFSET, SubscriptionError, invalid
@@ -142,5 +143,9 @@ def stream_path(text: str, field: str) -> str:
 def _body(request: Request, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(request.body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise invalid(f"body: {error}") from None
+    except msgspec.ValidationError as error:
+        raise invalid(": ".join(shape_fault(error))) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise invalid(f"body: {syntax_fault(request.body, error)}") from None
+    except RecursionError:
+        raise invalid("body: nests too deep") from None

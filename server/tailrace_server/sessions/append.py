@@ -121,5 +121,6 @@ def _check_content_type(content_type: str | None) -> None:
     raise RequestError(
         415,
         errors.UNSUPPORTED_MEDIA_TYPE,
-        f"Content-Type: events are application/json, not {content_type[:100]!r}",
+        f"{headers.CONTENT_TYPE}: must be application/json, not {content_type[:100]!r}; curl sends "
+        f"it with -H '{headers.CONTENT_TYPE}: application/json'",
     )

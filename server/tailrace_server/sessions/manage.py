@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 from urllib.parse import quote
 
@@ -160,18 +161,26 @@ async def update_session(context: Context, call: Call) -> Answer:
         if update.metadata is None:
             about.metadata = {}
         elif not isinstance(update.metadata, msgspec.UnsetType):
-            merged = {**about.metadata, **update.metadata}
-            about.metadata = {k: v for k, v in merged.items() if bytes(v) != b"null"}
-        packed = msgspec.json.encode(about)
-        if len(msgspec.json.encode(about.metadata)) > session_query.METADATA_BYTES_MAX:
-            raise too_large(
-                f"metadata: more than {session_query.METADATA_BYTES_MAX} bytes of JSON; "
-                "large values belong in events"
-            )
+            about.metadata = _merged(about.metadata, update.metadata)
+        packed = _packed(about)
         outcome = await context.bridge.perform(SetMetadata(session_key(session), packed))
         if isinstance(outcome, Rejection):
             return _rejected(outcome, session)
         return render.json_value(200, view(head_of(context, session)))
+
+
+def _merged(old: dict[str, msgspec.Raw], new: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw]:
+    return {k: v for k, v in {**old, **new}.items() if bytes(v) != b"null"}
+
+
+def _packed(about: _Described) -> bytes:
+    """As it is stored; 413 if that is much."""
+    if len(msgspec.json.encode(about.metadata)) > session_query.METADATA_BYTES_MAX:
+        raise too_large(
+            f"metadata: more than {session_query.METADATA_BYTES_MAX} bytes of JSON; "
+            "large values belong in events"
+        )
+    return msgspec.json.encode(about)
 
 
 async def delete_session(context: Context, call: Call) -> Answer:
@@ -186,7 +195,10 @@ async def delete_session(context: Context, call: Call) -> Answer:
 
 
 async def fork_session(context: Context, call: Call) -> Answer:
-    """A new session that shares this one's events before an offset (default: all of them)."""
+    """A new session that shares this one's events before an offset (default: all of them).
+
+    200 if it is there already; what describes it stays as it is then.
+    """
     source = call.params["session"]
     fork = session_query.session_fork(call.request.body)
     target = f"session_{ULID()}" if fork.id is None else fork.id
@@ -194,9 +206,14 @@ async def fork_session(context: Context, call: Call) -> Answer:
         raise no_session(source)
     head = head_of(context, source)
     point = ForkPoint(head.key, head.tail if fork.ordinal is None else fork.ordinal)
-    options = StreamOptions(content_type=head.content_type, searchable=True)
+    about = _Described(fork.title, _merged({}, fork.metadata or {}))
+    metadata = b"" if about == _Described() else _packed(about)
+    options = StreamOptions(head.content_type, searchable=True, metadata=metadata)
     outcome = await context.bridge.perform(Create(session_key(target), options, fork=point))
     if isinstance(outcome, Rejection):
+        if outcome.reason is Reason.CONFIG_MISMATCH:
+            message = f"id: there is another session {target!r}; choose another id, or leave it out"
+            return render.rejection(replace(outcome, message=message))
         return _rejected(outcome, source)
     assert isinstance(outcome, Created)
     location = f"/v1/sessions/{quote(target, safe='')}"

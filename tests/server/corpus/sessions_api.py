@@ -56,6 +56,8 @@ _APPENDS: Final = [
     Case("append NaN", post(E, b'{"type":"a","n":NaN}'), 400),
     Case("append invalid UTF-8", post(E, b'{"type":"\xff"}'), 400),
     Case("append BOM", post(E, b"\xef\xbb\xbf" + EVENT), 400),
+    Case("append gzip", post(E, EVENT, b"Content-Encoding: gzip"), 415),
+    Case("append identity", post(E, EVENT, b"Content-Encoding: Identity"), 204),
     Case("append empty body", post(E, b""), 400),
     Case("append no body, no length", ask(b"POST " + E, JSON), 400),
     Case("append other type", ask(b"POST " + E, b"Content-Type: text/plain", body=EVENT), 415),
