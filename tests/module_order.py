@@ -87,6 +87,7 @@ tailrace.reads
 tailrace.writes
 tailrace.store
 tailrace.check
+tailrace.given_out
 tailrace.repair
 tailrace
 

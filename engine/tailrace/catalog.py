@@ -57,8 +57,9 @@ class BadBatch(ValueError):
 class Catalog:
     """Buckets and streams by name and by id.
 
-    ``skips``: a LOST batch was replayed. The batches behind it may take up a stream beyond its
-    tail, as the records before that may have been among what was lost.
+    ``skips``: a LOST batch, or the SEAL batch that stands for one, was replayed. The batches
+    behind it may take up a stream beyond its tail, as the records before that may have been
+    among what was lost.
     """
 
     def __init__(self) -> None:
@@ -120,8 +121,9 @@ def apply(catalog: Catalog, batch: Batch) -> Change:
 def replay(catalog: Catalog, batch: Batch) -> None:
     """Make the next batch of the log part of ``catalog``. BadBatch as :func:`apply`."""
     catalog.install(apply(catalog, batch))
-    if batch.kind == Kind.LOST:
+    if batch.kind == Kind.LOST or (batch.kind == Kind.SEAL and batch.payload):
         catalog.skips = True
+        catalog.next_stream_id = max(catalog.next_stream_id, batch.stream_id + 1)
 
 
 def _stream(catalog: Catalog, batch: Batch) -> StreamState:

@@ -157,7 +157,7 @@ def _replay(storage: Storage, log: Log, catalog: Catalog, checkpoint: int) -> in
             continue
         later = [log.segments[n] for n in numbers[i:]]
         _refuse_damage(segment, end, later, checkpoint)
-        _cut(segment, end, later)
+        cut(segment, end, later)
         return segment.base_position + end
     # The last segment was sealed, and its successor does not count yet.
     return (numbers[-1] + 1) * log.segment_bytes + SEGMENT_HEADER_BYTES
@@ -233,8 +233,11 @@ def _refuse_damage(segment: Segment, end: int, later: list[Segment], checkpoint:
         )
 
 
-def _cut(segment: Segment, end: int, later: list[Segment]) -> None:
-    """Zero everything behind the log's end."""
+def cut(segment: Segment, end: int, later: list[Segment]) -> None:
+    """Zero everything behind the log's end: from offset ``end`` of ``segment`` on.
+
+    ``later`` are that segment and those behind it.
+    """
     for other in later:
         start = end if other is segment else SEGMENT_HEADER_BYTES
         stop = other.view.nonzero_end(start)

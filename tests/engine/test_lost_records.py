@@ -200,16 +200,6 @@ def test_forks_trims_and_snapshots_prove_what_was_there() -> None:
         assert store.read(A, 4).count == 1
 
 
-def test_what_nothing_tells_of_was_not_there() -> None:
-    storage = crashed(lambda store: append(store, A, 3))
-    hit(storage, 1, 2)
-    assert repaired(storage).records == []
-    with opened(storage) as store:
-        assert store.head(A).tail == 2
-        store.append(A, [b'{"text":"another common"}'])
-        assert [found.ordinal for found in store.search("another", [A]).hits] == [2]
-
-
 def test_a_deletion_that_was_lost_is_undone_for_search_too() -> None:
     storage = FaultyStorage()
     store = fresh(storage)

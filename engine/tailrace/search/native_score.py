@@ -118,6 +118,13 @@ class NativePart:
         size = 16 * self.streams
         return list(memoryview(ffi.buffer(self.pointer.stream_table, size)).cast("Q"))[::2]
 
+    def tails(self) -> dict[int, int]:
+        """For each stream of the part the ordinal behind its last record here."""
+        table = memoryview(ffi.buffer(self.pointer.stream_table, 16 * self.streams)).cast("I")
+        ordinals = memoryview(ffi.buffer(self.pointer.ordinals, 8 * self.documents)).cast("Q")
+        counted = zip(self.stream_ids(), table[2::4], table[3::4], strict=True)
+        return {stream_id: ordinals[first + count - 1] + 1 for stream_id, first, count in counted}
+
     def live(self, floors: array[int] | None) -> int:
         """How many documents stand at or above their stream's floor."""
         count = 0 if floors is None else len(floors)
