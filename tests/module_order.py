@@ -211,6 +211,7 @@ tailrace_server.fast.listener
 tailrace_server.asgi_body
 tailrace_server.asgi_request
 tailrace_server.asgi
+tailrace_server.hypercorn_parts
 tailrace_server.hypercorn_h11
 tailrace_server.hypercorn_h2
 tailrace_server.hypercorn_front

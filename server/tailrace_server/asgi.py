@@ -246,6 +246,7 @@ class HttpConnection:
             sent = await self._send(request.method, response, send)
         if unread:
             await self._linger()
+        self._sending = False  # a server may say that the client left while it ends the answer
         # The front closes an HTTP/1.1 connection whose answer does not end, and resets an HTTP/2
         # stream. Another server's HTTP/2 may leave the client waiting: that one is given an end,
         # and has a length or a last delimiter to compare with.

@@ -23,6 +23,7 @@ from hypercorn.typing import AppWrapper
 
 from tailrace_server.front import CONTENT_LENGTH, FrontLimits, Refusal, head_late
 from tailrace_server.front_counters import FrontCounters
+from tailrace_server.hypercorn_parts import parts_of
 
 
 class Http1(H11Protocol):
@@ -31,17 +32,8 @@ class Http1(H11Protocol):
     def __init__(
         self, wrapper: ProtocolWrapper, limits: FrontLimits, counters: FrontCounters
     ) -> None:
-        super().__init__(
-            _asking(wrapper.app, self._method_as_sent, self._continue),
-            wrapper.config,
-            wrapper.context,
-            wrapper.task_group,
-            wrapper.state,
-            wrapper.ssl,
-            wrapper.client,
-            wrapper.server,
-            wrapper.send,
-        )
+        app = _asking(wrapper.app, self._method_as_sent, self._continue)
+        super().__init__(*parts_of(wrapper, app))
         self._limits = limits
         self._counters = counters
         self._left = False

@@ -4,8 +4,15 @@
   may take what came of it for the whole.
 * Who sends waits for a client that takes nothing, instead of filling memory, and no longer than
   the connection is there.
+* A connection is idle after its last stream, however that one ended, and the end of an answer is
+  sent before its connection's.
 * A client that goes on sending after its answer is told to stop; its other streams go on.
 * Methods are told apart by case, and a path that is not ASCII ends its own stream alone.
+* A request that comes during a drain is refused as one that nothing was done for (section 8.7).
+  No limit of streams is set to 0 for it: client libraries that then wait for a stream to become
+  free before they read on would not get the answers in progress.
+* Priorities are not looked at (section 5.3.2): Hypercorn keeps a place for each stream that they
+  name, without end, and fails when they are too many.
 """
 
 from __future__ import annotations
@@ -17,7 +24,7 @@ import h2.events
 import trio
 from h2.errors import ErrorCodes
 from h2.exceptions import ProtocolError
-from hypercorn.events import Closed, Event
+from hypercorn.events import Closed, Event, Updated
 from hypercorn.protocol import ProtocolWrapper
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.events import StreamClosed
@@ -29,6 +36,7 @@ from hypercorn.protocol.h2 import (
     StreamBuffer,
 )
 from hypercorn.typing import AppWrapper
+from hypercorn.typing import Event as IOEvent
 
 from tailrace_server.asgi import RESETS
 from tailrace_server.front import (
@@ -41,12 +49,18 @@ from tailrace_server.front import (
     unknown_method,
 )
 from tailrace_server.front_counters import FrontCounters
+from tailrace_server.hypercorn_parts import parts_of
 
 _METHODS: Final = frozenset(method.encode() for method in METHODS)
 
 
 class _Buffer(StreamBuffer):
     """Bytes of one answer that wait for the client's window."""
+
+    def __init__(self, event_class: type[IOEvent]) -> None:
+        super().__init__(event_class)
+        self.gone = trio.Event()
+        """The answer has ended, or nobody is there for it."""
 
     async def push(self, data: bytes) -> None:
         if self._complete:
@@ -70,20 +84,12 @@ class _Buffer(StreamBuffer):
 class Http2(H2Protocol):
     """The protocol of one connection, in place of the one that ``wrapper`` has."""
 
+    stream_buffers: dict[int, _Buffer]  # type: ignore[assignment]
+
     def __init__(
         self, wrapper: ProtocolWrapper, limits: FrontLimits, counters: FrontCounters
     ) -> None:
-        super().__init__(
-            _resetting(wrapper.app),
-            wrapper.config,
-            wrapper.context,
-            wrapper.task_group,
-            wrapper.state,
-            wrapper.ssl,
-            wrapper.client,
-            wrapper.server,
-            wrapper.send,
-        )
+        super().__init__(*parts_of(wrapper, _resetting(wrapper.app)))
         self._limits = limits
         self._counters = counters
 
@@ -92,6 +98,7 @@ class Http2(H2Protocol):
         if isinstance(event, Closed):
             for buffer in self.stream_buffers.values():
                 await buffer.close()
+                buffer.gone.set()
 
     async def stream_send(self, event: StreamEvent) -> None:
         if isinstance(event, StreamClosed):
@@ -102,13 +109,33 @@ class Http2(H2Protocol):
 
     async def _reset_unless_ended(self, stream_id: int) -> None:
         buffer = self.stream_buffers.get(stream_id)
-        if buffer is None or buffer.complete:
+        if buffer is None:
+            return
+        if buffer.complete:
+            await buffer.gone.wait()
             return
         with trio.move_on_after(self._limits.linger_s):
             await buffer.drain()
         await self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
         await buffer.close()
         await self._window_updated(stream_id)  # the sending task finds it closed, and drops it
+
+    async def _send_data(self, stream_id: int) -> None:
+        buffer = self.stream_buffers[stream_id]
+        await super()._send_data(stream_id)
+        if stream_id not in self.stream_buffers:
+            buffer.gone.set()
+
+    async def _close_stream(self, stream_id: int) -> None:
+        try:
+            await super()._close_stream(stream_id)
+        finally:
+            # Not here: a client's reset tells nobody, and who ends an answer may be cancelled.
+            if not self.closed:
+                self.task_group.spawn(self._tell_if_idle)
+
+    async def _tell_if_idle(self) -> None:
+        await self.send(Updated(idle=not self.streams))
 
     async def _reset(self, stream_id: int, code: ErrorCodes) -> None:
         try:
@@ -124,9 +151,13 @@ class Http2(H2Protocol):
                     event.flow_controlled_length, event.stream_id
                 )
                 await self._reset(event.stream_id, ErrorCodes.NO_ERROR)
+            elif isinstance(event, h2.events.PriorityUpdated):
+                continue
             elif isinstance(event, h2.events.RequestReceived):
                 refusal = _refusal(event)
-                if refusal is None:
+                if self.context.terminated.is_set():
+                    await self._reset(event.stream_id, ErrorCodes.REFUSED_STREAM)
+                elif refusal is None:
                     await super()._handle_events([event])
                 else:
                     await self._refuse(event, refusal)

@@ -31,7 +31,7 @@ from tailrace_server.keys import KeyRing
 from tailrace_server.live import CutOff, LiveResponse, Send
 from tailrace_server.protocol.message import Request, Response
 from tailrace_server.service import Service
-from tests.server.front_support import PATIENCE_S, Running, eventually, running
+from tests.server.front_support import PATIENCE_S, QUICK, Running, eventually, running
 
 LIMITS = FrontLimits(linger_s=0.2, send_timeout_s=0.5)
 DAMAGED = b"fill" * 30_000
@@ -92,6 +92,13 @@ class FrameClient:
                 for event in self.connection.receive_data(bytes(data)):
                     self._take(event)
                 await self.flush()
+
+    async def ends(self) -> None:
+        """Until the server ends the connection."""
+        with trio.fail_after(PATIENCE_S):
+            while data := await self.stream.receive_some():
+                for event in self.connection.receive_data(bytes(data)):
+                    self._take(event)
 
     def _take(self, event: Event) -> None:
         if isinstance(event, ConnectionTerminated):
@@ -314,3 +321,52 @@ async def test_a_refusal_of_head_has_no_content_rfc_9110_section_9_3_2() -> None
     async with running("hypercorn", LIMITS) as server, frames_of(server.port) as client:
         refused = await client.over(await client.ask(b"/caf\xe9", "HEAD"))
         assert (refused.status, refused.body, refused.ended) == (400, b"", True)
+
+
+async def test_a_request_that_is_taken_back_during_a_drain_ends_alone() -> None:
+    """RFC 9113 section 8.7: what is refused was not begun, and answers in progress go on."""
+    async with running("hypercorn", LIMITS) as server, frames_of(server.port) as client:
+        waiting = await client.ask(b"/wait")
+        await eventually(lambda: server.service.waiting == 1)
+        assert isinstance(server.front, HypercornFront)
+        server.front.drain()
+        await eventually(server.front._context.terminated.is_set)
+        refused = await client.over(await client.ask(b"/next"))
+        assert (refused.status, refused.reset) == (0, ErrorCodes.REFUSED_STREAM)
+        await client.ask(b"/next", flush=False)
+        client.connection.reset_stream(5)
+        await client.flush()
+        refused = await client.over(await client.ask(b"/next"))
+        assert refused.reset == ErrorCodes.REFUSED_STREAM
+        assert client.connection.remote_settings.max_concurrent_streams > 0
+        server.service.release.set()
+        await client.over(waiting)
+        assert (waiting.body, waiting.ended) == (b"released", True)
+        await client.ends()
+
+
+async def test_any_number_of_priorities_is_passed_over_rfc_9113_section_5_3_2() -> None:
+    async with running("hypercorn", LIMITS) as server, frames_of(server.port) as client:
+        for number in range(1, 3001, 2):
+            client.connection.prioritize(number, weight=7, depends_on=number + 2)
+        await client.flush()
+        first = await client.over(await client.ask(b"/next"))
+        assert first.status == 200
+
+
+@pytest.mark.parametrize("path", [b"/next", b"/none", b"/large?n=100000", b"/wait", b"/live"])
+async def test_a_connection_is_idle_after_its_last_answer(path: bytes) -> None:
+    async with running("hypercorn", QUICK) as server, frames_of(server.port) as client:
+        server.service.release.set()
+        await client.over(await client.ask(path))
+        await client.ends()
+
+
+@pytest.mark.parametrize("path", [b"/wait", b"/live", b"/flood", b"/streamed/all"])
+async def test_and_after_its_last_stream_was_taken_back(path: bytes) -> None:
+    async with running("hypercorn", QUICK) as server, frames_of(server.port) as client:
+        await client.ask(path, end=False)
+        await trio.sleep(0.05)
+        client.connection.reset_stream(1)
+        await client.flush()
+        await client.ends()
