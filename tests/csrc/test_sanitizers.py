@@ -6,7 +6,8 @@ TAILRACE_STRESS_S makes the stress last longer.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ pytestmark = pytest.mark.long
 
 CLIENTS: Final = 80
 DURATION: Final = str(lengthened(programs.SECONDS, threads=2))
+RUNS_MAX: Final = 8
 BUILDS: Final = 20_000
 DRAWN: Final = int(1000 * programs.SECONDS)
 DRAWN_FOR_THREADS: Final = DRAWN // 8
@@ -111,6 +113,20 @@ def counts_of(said: str) -> dict[str, int]:
     return {name: int(number) for name, number in (line.split() for line in said.splitlines())}
 
 
+def stressed(program: Path, least: Mapping[str, int]) -> Counter[str]:
+    """What runs of a program did together: more than ``least``, so it did what it is for.
+
+    One is enough, unless the machine is slow. What goes wrong in any of them is the test's.
+    """
+    done: Counter[str] = Counter()
+    for _ in range(RUNS_MAX):
+        done.update(counts_of(programs.run(program, DURATION, str(CLIENTS), str(new_seed()))))
+        missing = [what for what, count in least.items() if done[what] <= count]
+        if not missing:
+            return done
+    raise AssertionError(f"never enough of {missing}: {done}")
+
+
 def new_seed() -> int:
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
@@ -131,23 +147,11 @@ BOTH: Final = pytest.mark.parametrize(
 def test_no_answer_reaches_another_client(sanitizer: tuple[str, ...], tmp_path: Path) -> None:
     """Issue 4: random disconnects, partial sends, reuse, stale handles, hand-overs, crowds."""
     program = programs.build(tmp_path / "stress", REACTOR, sanitizer)
-    seed = new_seed()
-    counts = counts_of(programs.run(program, DURATION, str(CLIENTS), str(seed)))
-    # It did what it is for.
-    assert counts["connections"] > CLIENTS
-    assert counts["answers"] > CLIENTS
-    for what in (
-        "left",
-        "handed",
-        "adopted",
-        "stale",
-        "unsent",
-        "offered",
-        "rows",
-        "departed",
-        "kept",
-    ):
-        assert counts[what] > 0, what
+    least = {"connections": CLIENTS, "answers": CLIENTS}
+    least |= dict.fromkeys(
+        ("left", "handed", "adopted", "stale", "unsent", "offered", "rows", "departed", "kept"), 0
+    )
+    counts = stressed(program, least)
     assert counts["records"] > counts["rows"]
 
 
@@ -157,10 +161,8 @@ def test_fan_out_gives_every_socket_its_own_bytes_in_order(
 ) -> None:
     """Issue 4: subscribers that stall, take a part, leave, are cut off and replaced."""
     program = programs.build(tmp_path / "fanout", FANOUT, sanitizer)
-    counts = counts_of(programs.run(program, DURATION, str(CLIENTS), str(new_seed())))
-    assert counts["received"] > 1_000_000
-    for what in ("messages", "shorts", "left", "replaced", "caught_up", "ended"):
-        assert counts[what] > 0, what
+    least = dict.fromkeys(("messages", "shorts", "left", "replaced", "caught_up", "ended"), 0)
+    stressed(program, {"received": 1_000_000, **least})
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import threading
@@ -65,6 +66,13 @@ class Threads:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         assert not any(thread.is_alive() for thread in self._threads), "a caller was never woken"
+
+
+def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.001)
 
 
 # ---- the queue alone
@@ -231,23 +239,29 @@ def test_a_caller_that_is_interrupted_keeps_no_other_asleep(tmp_path: Path) -> N
     storage = HookedStorage(tmp_path)
     with opened(tmp_path, WITHOUT_MARKS, storage=storage) as store:
         store.create(KEY)
+        inbox = store._core.committer._inbox
         gate, held = hold_log(storage, PATIENCE_S)
         threads = Threads()
         threads.start(lambda: store.append(KEY, [b"first"]))
         assert held.wait(PATIENCE_S)
         for _ in range(4):
             threads.start(lambda: store.append(KEY, [b"before"]))
-        time.sleep(0.05)
+        until(lambda: len(inbox) == 4)
+
+        def interrupt_the_fifth() -> None:
+            until(lambda: len(inbox) == 5)
+            os.kill(os.getpid(), signal.SIGALRM)
+
         before = signal.signal(signal.SIGALRM, interrupt)
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0.05)
             with pytest.raises(Interrupted):
+                threads.start(interrupt_the_fifth)
                 store.append(KEY, [b"interrupted"])
         finally:
             signal.signal(signal.SIGALRM, before)
         for _ in range(4):
             threads.start(lambda: store.append(KEY, [b"behind"]))
-        time.sleep(0.05)
+        until(lambda: len(inbox) == 9)
         gate.set()
         threads.join()
         assert not threads.errors
@@ -288,14 +302,11 @@ def test_who_is_interrupted_staging_for_others_leaves_none_asleep_and_the_log_wh
             (submitted,) = store.submit([Append(KEY, [b"submitted"])])
             for _ in range(8):
                 threads.start(lambda: store.append(KEY, [b"dropped"]))
-            deadline = time.monotonic() + PATIENCE_S
-            while len(committer._inbox) < 8 and time.monotonic() < deadline:
-                time.sleep(0.001)
+            until(lambda: len(committer._inbox) == 8)
             own = Ticket(None, None)
             committer._inbox.append((Append(KEY, interrupted), None, own))
             threads.start(lambda: store.append(KEY, [b"dropped"]))
-            while len(committer._inbox) < 10 and time.monotonic() < deadline:
-                time.sleep(0.001)
+            until(lambda: len(committer._inbox) == 10)
             with pytest.raises(KeyboardInterrupt):
                 committer.commit()
         threads.join()

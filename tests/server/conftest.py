@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 
 from tailrace_server import broadcast
+from tests.server import steady_clock
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Timeouts are about clients and servers, not about the machine that runs both here."""
+    if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
+        item.add_marker(pytest.mark.trio(run=steady_clock.run))
 
 
 @pytest.fixture(params=["here", "in a thread"])

@@ -39,7 +39,7 @@ QUICK = FrontLimits(
     body_bytes_max=1000,
     head_timeout_s=0.3,
     body_timeout_s=0.3,
-    idle_timeout_s=0.5,
+    idle_timeout_s=30,
     send_timeout_s=0.5,
     linger_s=0.5,
 )

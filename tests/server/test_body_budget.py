@@ -93,6 +93,7 @@ async def test_large_bodies_leave_room_for_small_ones(kind: str) -> None:
             for _ in range(3):
                 answer = await server.ask(head(60_000, "/small") + b"x" * 60_000)
                 assert answer.status == 200
+                await eventually(lambda: held(server) == 650_000)
 
 
 @both

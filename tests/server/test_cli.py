@@ -65,7 +65,7 @@ def test_metrics_show_the_front(front: str, tmp_path: Path) -> None:
         assert server.metric("front_connections_accepted_total") >= 2
         assert server.metric("front_connections") >= 1
         assert server.metric("front_body_bytes_total") > 0
-        assert server.metric("front_bodies_held_bytes") == 0
+        wait_until(lambda: server.metric("front_bodies_held_bytes") == 0)
 
 
 def test_the_default_directory_is_beside_the_caller(tmp_path: Path) -> None:

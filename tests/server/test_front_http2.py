@@ -66,8 +66,10 @@ async def test_an_early_answer_comes_before_the_body() -> None:
 
 async def test_a_stream_that_is_reset_aborts_its_body() -> None:
     async with running("hypercorn", LIMITS) as server, client_of(server) as client:
-        with trio.move_on_after(0.2):
-            await client.put("/streamed/all", content=blocks(2, pause_s=60))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: client.put("/streamed/all", content=blocks(2, pause_s=60)))
+            await eventually(lambda: server.service.bodies.received > 0)
+            nursery.cancel_scope.cancel()
         await eventually(lambda: len(server.service.bodies.aborted) == 1)
         assert (await client.get("/next")).status_code == 200
 

@@ -17,6 +17,8 @@ from tests.server.front_support import (
     running,
 )
 
+IMPATIENT = dataclasses.replace(QUICK, idle_timeout_s=0.5)
+
 
 async def ask_limited(kind: str, request: bytes, limits: FrontLimits = QUICK) -> int:
     async with running(kind, limits) as server:
@@ -59,7 +61,7 @@ async def test_a_large_upload_gets_its_413_before_the_reset(kind: str) -> None:
 @pytest.mark.parametrize("before", [b"", GET % b"x"])
 async def test_a_slow_head_gets_408(kind: str, before: bytes) -> None:
     """Its time begins with its first byte, however long the connection was idle."""
-    limits = dataclasses.replace(QUICK, head_timeout_s=0.4, idle_timeout_s=0.5)
+    limits = dataclasses.replace(QUICK, head_timeout_s=0.4)
     async with running(kind, limits) as server, await server.connect() as client:
         if before:
             await client.send(before)
@@ -112,7 +114,7 @@ async def test_a_body_that_keeps_its_pace_is_awaited(kind: str) -> None:
 
 @both
 async def test_idle_connections_are_closed(kind: str) -> None:
-    async with running(kind, QUICK) as server, await server.connect() as client:
+    async with running(kind, IMPATIENT) as server, await server.connect() as client:
         await client.send(GET % b"x")
         assert (await client.answer()).status == 200
         assert await client.ended()
@@ -120,14 +122,14 @@ async def test_idle_connections_are_closed(kind: str) -> None:
 
 @both
 async def test_a_connection_that_says_nothing_is_closed(kind: str) -> None:
-    async with running(kind, QUICK) as server, await server.connect() as client:
+    async with running(kind, IMPATIENT) as server, await server.connect() as client:
         assert await client.ended()
         await eventually(lambda: server.front.connections == 0)
 
 
 @both
 async def test_too_many_connections_get_503(kind: str) -> None:
-    limits = dataclasses.replace(QUICK, connections_max=2, idle_timeout_s=30)
+    limits = dataclasses.replace(QUICK, connections_max=2)
     async with running(kind, limits) as server:
         clients = [await server.connect() for _ in range(2)]
         for client in clients:

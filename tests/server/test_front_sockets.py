@@ -11,6 +11,7 @@ import trio
 
 from tests.server.front_support import (
     GET,
+    PATIENCE_S,
     QUICK,
     Running,
     Truncated,
@@ -225,8 +226,7 @@ async def test_a_client_that_half_closes_gets_its_answer(kind: str) -> None:
 
 @both
 async def test_a_reader_that_stalls_is_cut_off_alone(kind: str) -> None:
-    limits = dataclasses.replace(QUICK, idle_timeout_s=30)
-    async with running(kind, limits) as server, await server.connect() as stalled:
+    async with running(kind, QUICK) as server, await server.connect() as stalled:
         await stalled.send(GET % b"flood")
         await eventually(lambda: server.service.readers == 1)
         async with await server.connect() as other:
@@ -276,7 +276,7 @@ async def test_draining_ends_a_connection_behind_an_answer_that_was_going_out() 
 @both
 async def test_a_front_that_is_cancelled_lets_go_of_stalled_clients(kind: str) -> None:
     limits = dataclasses.replace(QUICK, send_timeout_s=60)
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE_S):
         async with running(kind, limits) as server:
             client = await server.connect()
             await client.send(GET % b"flood")

@@ -120,4 +120,4 @@ async def test_a_drain_lets_a_body_end(tmp_path: Path) -> None:
                 assert (await slow.answer()).json() == EVENTS
                 whole += 1
             assert 0 < whole < 30
-        assert front.connections == 0
+        await eventually(lambda: front.connections == 0)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio.testing
 
 import tailrace
 from tailrace_server.config import ServiceConfig
@@ -62,6 +63,8 @@ async def test_filters_at_one_place_look_once(
             waiting.append(await server.poll(EVENTS, f"{NOW}&type=b"))
             await server.parked(number + 1)
             await server.client("POST", EVENTS, {"type": "a"})
+        # What an append wakes is awake when it is answered, but need not have looked yet.
+        await trio.testing.wait_all_tasks_blocked()
         store = server.service.context.store
         read, reads = store.read, 0
 

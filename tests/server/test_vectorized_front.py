@@ -200,7 +200,7 @@ async def test_a_connection_that_is_never_plain_stays_where_it_is() -> None:
 
 
 async def test_a_large_answer_that_is_not_taken_at_once_is_finished_by_the_reactor() -> None:
-    async with running("fast", QUICK, receive_buffer=4096) as server:
+    async with running("fast", receive_buffer=4096) as server:
         async with await server.connect() as client:
             await client.send(GET % b"at-once?n=3000000" + GET % b"x")
             await trio.sleep(0.05)
@@ -329,7 +329,8 @@ async def test_a_client_that_was_reset_gets_nothing_and_harms_nobody() -> None:
         ((row, _),) = await rows_of(reactor)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         client.close()
-        await trio.sleep(0.05)
+        with trio.fail_after(5):
+            await trio.lowlevel.wait_readable(reactor.descriptor)  # the reset has come
         assert reactor.answer([row.handle], [b"nobody"], bytes(1)) == 1
         assert reactor.counters()["open"] == 0
         assert reactor.counters()["unsent"] == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
 
 import trio
@@ -96,12 +98,17 @@ async def test_7_1_a_webhook_that_fails_is_called_again_and_the_status_says_so(
     tmp_path: Path,
 ) -> None:
     with Receiver((500, b""), DONE) as receiver:
+        fail, succeed = threading.Event(), threading.Event()
+        receiver.gate = fail
         async with serving(tmp_path) as client:
             await client("PUT", at("sub"), webhook(receiver.url))
             await append(client, "events/a")
             first = (await delivery(receiver)).json
+            receiver.gate = succeed
+            fail.set()
             await until(client, "sub", lambda state: state.retry_at_ms is not None)
             assert (await client("GET", at("sub"))).json["status"] == "failed"
+            succeed.set()
             second = (await delivery(receiver)).json
             assert second["wake_id"] == first["wake_id"]
             await until_acked(client, "sub", "events/a", "00000001")
@@ -272,11 +279,13 @@ async def test_7_1_a_retry_waits_for_its_time_over_a_restart(tmp_path: Path) -> 
             await append(client, "events/a")
             for _ in range(2):
                 await delivery(receiver)
-            # The next one is 1.6 s away at least.
             await until(client, "sub", lambda state: state.retries == 2)
+            again_at_ms = client.service.context.subscriptions.get("sub").state.retry_at_ms
+            assert again_at_ms is not None
+            receiver.gate = threading.Event()
         async with serving(tmp_path) as client:
             assert (await client("GET", at("sub"))).json["status"] == "failed"
-            await trio.sleep(0.3)
-            assert receiver.deliveries.empty()
             await delivery(receiver)
+            assert time.time() * 1000 >= again_at_ms
+            receiver.gate.set()
             await until_acked(client, "sub", "events/a", "00000001")
