@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 
 from tailrace import limits
-from tailrace.batch import Batch, Flag, Kind
+from tailrace.batch import APPEND, Batch, Flag, Kind
 from tailrace.catalog import Catalog
 from tailrace.fields import Tag, encode_fields
 from tailrace.offset import encode_offset
@@ -114,7 +114,7 @@ def _appended(
         return refusal
     base = state.tail
     batch = Batch(
-        1,  # Kind.APPEND, whose enum lookup the hot path spares
+        APPEND,
         flags,
         0,
         0,

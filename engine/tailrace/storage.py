@@ -12,12 +12,13 @@ import fcntl
 import os
 from typing import Final, Protocol
 
+from tailrace import filenames
 from tailrace.errors import StoreLocked
+from tailrace.limits import KIB, MIB, PAGE_BYTES
 from tailrace.native import map_file, release_mapped, write_out
 
-PAGE_BYTES: Final = 4096
-_ZERO_CHUNK: Final = bytes(1024 * 1024)
-_ZERO_PIECE_BYTES: Final = 256 * 1024
+_ZERO_CHUNK: Final = bytes(MIB)
+_ZERO_PIECE_BYTES: Final = 256 * KIB
 _FILE_MODE: Final = 0o640
 
 
@@ -45,7 +46,7 @@ class File(Protocol):
         ...
 
     def zero(self, start: int, stop: int) -> None:
-        """Write zeros, from page to page (:data:`PAGE_BYTES`). Not durable until :meth:`sync`."""
+        """Write zeros over whole pages (``PAGE_BYTES``). Not durable until :meth:`sync`."""
         ...
 
     def map(self) -> Mapping:
@@ -202,7 +203,9 @@ class OsStorage:
         return os.path.join(self._root, name) if name else self._root
 
     def lock(self) -> None:
-        descriptor = os.open(self._path("LOCK"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+        descriptor = os.open(
+            self._path(filenames.LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE
+        )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -270,7 +273,7 @@ def write_zeros(file: File, start: int, stop: int) -> None:
 def replace_file(storage: Storage, directory: str, name: str, content: bytes) -> None:
     """Put ``content`` at ``directory/name`` so that a crash leaves the old file or the new."""
     path = f"{directory}/{name}" if directory else name
-    temporary = f"{path}.tmp"
+    temporary = path + filenames.TEMPORARY_SUFFIX
     storage.unlink(temporary)
     file = storage.open(temporary, writable=True, create=True)
     try:
