@@ -106,7 +106,7 @@ class Batch(NamedTuple):
 
 
 def join_records(records: Sequence[bytes], is_json: bool) -> tuple[array[int], bytes]:
-    """``(ends, payload)`` of records as they are stored."""
+    """``(ends, payload)`` of records as they are stored; ``is_json``: a comma behind each."""
     records = tuple(records) if records else ()  # a list is another thread's to change meanwhile
     if not records:
         return array("I"), b""

@@ -1,8 +1,8 @@
 """The rules of appending and closing (protocol sections 5.2, 5.2.1 and 5.3).
 
 The order of the checks is the protocol's: existence, closed, content type, producer,
-``Stream-Seq``; then the expected incarnation and offset, so that a repetition is seen as one
-first.
+``Stream-Seq``. The expected incarnation and offset come last, so that a producer's repetition is
+recognized as one and never fails on its own success.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ from tailrace.stream import (
 
 
 def decide_append(catalog: Catalog, operation: Append, context: Context) -> Decision:
+    """Append to the stream; make it first if it is missing and the operation says how."""
     state = catalog.find(operation.key)
     if state is None or is_expired(state, context.now_ms):
         if operation.create is None:
@@ -208,7 +209,7 @@ def _append_new(
 
 
 def _append_to_closed(state: StreamState, operation: Append) -> Outcome:
-    """Only what closed the stream may be said again (protocol sections 5.2, 5.2.1)."""
+    """Only a repetition of what closed the stream is accepted (protocol sections 5.2, 5.2.1)."""
     producer = operation.producer
     if producer is not None:
         if producer == state.closed_by:

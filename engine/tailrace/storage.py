@@ -63,7 +63,7 @@ class Mapping(Protocol):
     def view(self) -> memoryview: ...
 
     def release(self, start: int, stop: int) -> None:
-        """No longer count these bytes as this process's memory. They can be read as before."""
+        """Give these bytes' memory back to the kernel. They can be read as before."""
         ...
 
     def close(self) -> None: ...
@@ -168,8 +168,8 @@ class OsFile:
     def zero(self, start: int, stop: int) -> None:
         """In small pieces, each written out before the next.
 
-        Syncs of other files then wait for a piece at most, not for megabytes of zeros that
-        the page cache has gathered; and it has the pages, so that a write there makes none.
+        Syncs of other files then wait for one piece at most, not for megabytes of zeros that the
+        page cache has gathered. The pages stay in the cache, which makes writes to them cheaper.
         """
         assert start % PAGE_BYTES == stop % PAGE_BYTES == 0
         for position in range(start, stop, _ZERO_PIECE_BYTES):
