@@ -12,7 +12,7 @@ from tailrace import filenames
 from tailrace.catalog import Catalog
 from tailrace.limits import ORDINAL_MAX
 from tailrace.operation import StreamKey
-from tailrace.search.collector import ScopeItem, SearchHits
+from tailrace.search.hits import ScopeItem, SearchHits
 from tailrace.search.part_list import Hole
 from tailrace.stream import StreamState, is_expired
 from tailrace.views import DamagedRange, Hit, SearchResult

@@ -14,9 +14,9 @@ from typing import Final
 from tailrace.errors import Corrupted
 from tailrace.limits import MIB, SEARCH_LIMIT_MAX
 from tailrace.search import bm25
-from tailrace.search.collector import ScopeItem, ScoredDocument, SearchHits, scope_columns
 from tailrace.search.document import Document
 from tailrace.search.floors import REMOVED
+from tailrace.search.hits import ScopeItem, ScoredDocument, SearchHits, scope_columns
 from tailrace.search.live_parts import LiveParts
 from tailrace.search.memory_part import MemoryPart
 from tailrace.search.merge import PartSize, choose_merge

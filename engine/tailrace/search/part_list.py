@@ -44,7 +44,7 @@ class Hole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lost: tuple[tuple[int, int, int], ...]
 
     def above(self, floors: Mapping[int, int]) -> Hole | None:
-        """The hole without records below ``floors``, which are gone anyway; None if none is left."""
+        """The hole without records below ``floors``, gone anyway; None if none is left."""
         lost = tuple(
             (stream_id, max(first, floors.get(stream_id, 0)), stop)
             for stream_id, first, stop in self.lost
