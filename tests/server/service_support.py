@@ -57,7 +57,7 @@ class StoreTime:
         for _ in range(3):
             self.now_ms += ttl_ms // 2
             with trio.fail_after(PATIENCE_S):
-                while store.head(key).expires_effective_ms != self.now_ms + ttl_ms:
+                while store.head(key).expires_effective_ms != self.now_ms + ttl_ms:  # noqa: ASYNC110
                     await trio.sleep(0.01)
 
 
