@@ -14,8 +14,8 @@ from typing import Final
 
 from fuzz.engine_driver import run
 from tailrace.native import crc32c
-from tailrace.search.collector import ScopeItem, scope_columns
 from tailrace.search.document import Document
+from tailrace.search.hits import ScopeItem, scope_columns
 from tailrace.search.index import SearchIndex
 from tailrace.search.native_score import (
     NO_TIME_FROM,

@@ -47,7 +47,7 @@ tailrace.search.analyzer
 tailrace.search.document
 tailrace.search.bm25
 tailrace.search.query
-tailrace.search.collector
+tailrace.search.hits
 tailrace.search.merge
 tailrace.search.floors
 tailrace.search.native_score

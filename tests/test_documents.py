@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 
 from tailrace_server.cli import main
 from tests import tidy_rules as rules
+from tests.module_order import ORDER
 from tests.project import FILES, ROOT, read
 
 
@@ -83,6 +85,39 @@ def test_dead_links_are_found() -> None:
 
 def test_links_lead_somewhere() -> None:
     assert {path: dead for path in documents() if (dead := dead_links(path, read(path)))} == {}
+
+
+def mapped(markdown: str, heading: str) -> tuple[set[str], set[str]]:
+    """What the table of modules headed ``heading`` lists, and all it has in backticks."""
+    _, _, rest = markdown.partition(f"| {heading} |")
+    table = rest.partition("\n\n")[0].splitlines()
+    rows = [line.split("|") for line in table if line.startswith("| `")]
+    listed = {name for row in rows for name in re.findall(r"`([^`]+)`", row[1])}
+    return listed, {name for line in table for name in re.findall(r"`([^`]+)`", line)}
+
+
+def test_tables_of_modules_are_read() -> None:
+    markdown = "| module | x |\n|---|---|\n| **Title** | |\n| `a` `b/` | like `c`, `d()` |\n\n`e`\n"
+    assert mapped(markdown, "module") == ({"a", "b/"}, {"a", "b/", "c", "d()"})
+
+
+def test_the_map_of_the_architecture_has_every_module() -> None:
+    text = read("ARCHITECTURE.md")
+    _, engine, server = text.split("\n## ")[:3]
+    for part, heading, package in (
+        (engine, "module", "tailrace"),
+        (engine, "module of `search/`", "tailrace.search"),
+        (server, "module", "tailrace_server"),
+        (server, "module of `fast/`", "tailrace_server.fast"),
+    ):
+        names = [
+            name.removeprefix(f"{package}.") for name in ORDER if name.startswith(f"{package}.")
+        ]
+        inside = {name.split(".")[0] + "/" for name in names if "." in name}
+        there = {name for name in names if "." not in name and f"{name}/" not in inside} | inside
+        listed, named = mapped(part, heading)
+        assert there - named - {"__main__"} == set(), package
+        assert listed - there == set(), package
 
 
 def test_python_examples_of_the_readme_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Telling those who wait what became of a group: it is durable, or it is not and why."""
+"""Handing out answers: a group is durable, or it is not and why."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Answers:
         self._on_group = on_group
 
     def give(self, group: list[Staged], changed: set[int], own: Ticket | None) -> bool:
-        """Tell that a group, which ``changed`` these streams, is durable.
+        """Answer the tickets of a group that is durable; it ``changed`` these streams.
 
-        ``own`` is the ticket of the calling thread. True: somebody has to see that the turns of
-        those who are woken go on; see :meth:`tailrace.turns.Turns.add`.
+        ``own`` is the ticket of the calling thread, which nobody has to wake. True: somebody has
+        to see that the turns of those who are woken go on; see :meth:`tailrace.turns.Turns.add`.
         """
         tickets: list[Ticket] = []
         in_turn: list[Ticket] = []
@@ -48,7 +48,7 @@ class Answers:
         return must_go_on
 
     def give_at_once(self, settled: Sequence[Settled]) -> None:
-        """Tell what needs nothing to become durable."""
+        """Give answers that reveal only what is durable already."""
         for ticket, outcome, error in settled:
             ticket.answer(outcome, error)
         told = [ticket for ticket, _, _ in settled if not ticket.internal]
@@ -66,7 +66,7 @@ class Answers:
 
 
 def poisoned(cause: BaseException) -> LogPoisoned:
-    """What is told from then on to everyone who writes."""
+    """The error that every writer gets once the log is poisoned."""
     error = LogPoisoned(
         f"writing to the log failed ({cause}); writes are refused until the store is "
         "opened again, reads go on"

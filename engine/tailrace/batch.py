@@ -24,13 +24,15 @@ from typing import Final, NamedTuple
 
 from tailrace import native, native_records
 from tailrace.fields import Fields, decode_fields
+from tailrace.limits import BATCH_ALIGNMENT_BYTES, SEAL_BYTES
 
 HEADER: Final = struct.Struct("<IIBBHIQQQQQQQII")
 HEADER_BYTES: Final = native.BATCH_HEADER_BYTES
 VERSION: Final = native.BATCH_VERSION
-PADDING: Final = tuple(bytes(n) for n in range(8))
+PADDING: Final = tuple(bytes(n) for n in range(BATCH_ALIGNMENT_BYTES))
 
-assert HEADER.size == HEADER_BYTES
+assert HEADER.size == HEADER_BYTES == SEAL_BYTES
+assert BATCH_ALIGNMENT_BYTES == 8  # which is what "+ 7 & ~7" rounds up to, wherever it stands
 assert array("I").itemsize == 4
 
 
@@ -50,6 +52,10 @@ class Kind(enum.IntEnum):
     EXPIRE = 11
     LOST = 12  # stands where `tailrace repair` gave up a damaged batch; holds what was there
     SNAPSHOT = 13
+
+
+APPEND: Final = int(Kind.APPEND)
+"""The same as a plain integer, for the hot path: making an enum's member costs it too much."""
 
 
 class Flag:
@@ -79,7 +85,20 @@ class Batch(NamedTuple):
     @classmethod
     def bare(cls, kind: Kind, now_ms: int) -> Batch:
         """A batch that says nothing but its kind."""
-        return cls(int(kind), 0, 0, 0, 0, 0, now_ms, 0, 0, array("I"), b"", b"")
+        return cls(
+            kind=int(kind),
+            flags=0,
+            position=0,
+            watermark=0,
+            stream_id=0,
+            base_ordinal=0,
+            created_at_ms=now_ms,
+            producer_epoch=0,
+            producer_seq=0,
+            ends=array("I"),
+            fields=b"",
+            payload=b"",
+        )
 
     def field_items(self) -> Fields:
         """The batch's fields by tag; :class:`tailrace.fields.BadFields` if they are not any."""
@@ -87,7 +106,7 @@ class Batch(NamedTuple):
 
 
 def join_records(records: Sequence[bytes], is_json: bool) -> tuple[array[int], bytes]:
-    """``(ends, payload)`` of records as they are stored."""
+    """``(ends, payload)`` of records as they are stored; ``is_json``: a comma behind each."""
     records = tuple(records) if records else ()  # a list is another thread's to change meanwhile
     if not records:
         return array("I"), b""

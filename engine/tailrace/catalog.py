@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from tailrace.batch import Batch, Flag, Kind
+from tailrace.batch import APPEND, Batch, Flag, Kind
 from tailrace.fields import BadFields, Fields, Tag, Value, to_int, to_text
 from tailrace.operation import Producer, Snapshot, StreamKey
 from tailrace.producer import ProducerState
@@ -109,7 +109,7 @@ class Catalog:
 def apply(catalog: Catalog, batch: Batch) -> Change:
     """What ``batch`` changes in ``catalog``; :class:`BadBatch` if it cannot belong there."""
     try:
-        if batch.kind == 1:  # Kind.APPEND, whose enum lookup the hot path spares
+        if batch.kind == APPEND:
             return Change((_append(catalog, _stream(catalog, batch), batch),))
         return _APPLY[Kind(batch.kind)](catalog, batch)
     except BadBatch:
@@ -190,20 +190,20 @@ def _create(catalog: Catalog, batch: Batch) -> Change:
         raise BadBatch(f"a stream that is no fork begins at {batch.base_ordinal}")
     config = config_from_fields(fields, batch, key, source)
     empty = StreamState(
-        config,
-        batch.base_ordinal,
-        config.base if source is None else source.start,
-        False,
-        batch.created_at_ms,
-        batch.created_at_ms,
-        None,
-        NO_PRODUCERS,
-        None,
-        fields.get(Tag.METADATA, b""),
-        0,
-        False,
-        False,
-        None,
+        config=config,
+        tail=batch.base_ordinal,
+        start=config.base if source is None else source.start,
+        closed=False,
+        last_write_ms=batch.created_at_ms,
+        last_touch_ms=batch.created_at_ms,
+        stream_seq=None,
+        producers=NO_PRODUCERS,
+        closed_by=None,
+        metadata=fields.get(Tag.METADATA, b""),
+        forks=0,
+        deleted=False,
+        detached=False,
+        snapshot=None,
     )
     states[batch.stream_id] = _append(catalog, empty, batch)
     names = (*gone.names, (key, batch.stream_id))
@@ -218,20 +218,20 @@ def config_from_fields(
     content_type = to_text(fields[Tag.CONTENT_TYPE])
     ttl, expires = fields.get(Tag.TTL_MS), fields.get(Tag.EXPIRES_AT_MS)
     return StreamConfig(
-        batch.stream_id,
-        key,
-        content_type,
-        is_json_type(content_type),
-        None if ttl is None else to_int(ttl),
-        None if expires is None else to_int(expires),
-        Tag.EXPIRY_INHERITED in fields,
-        Tag.SEARCHABLE in fields,
-        batch.created_at_ms,
-        None if source is None else source.config.stream_id,
-        None if source is None else source.config.key,
-        to_int(fields[Tag.FORK_ORDINAL]) if source is not None else 0,
-        to_int(fields[Tag.FORK_SUB_OFFSET]) if source is not None else 0,
-        batch.base_ordinal,
+        stream_id=batch.stream_id,
+        key=key,
+        content_type=content_type,
+        is_json=is_json_type(content_type),
+        ttl_ms=None if ttl is None else to_int(ttl),
+        expires_at_ms=None if expires is None else to_int(expires),
+        expiry_inherited=Tag.EXPIRY_INHERITED in fields,
+        searchable=Tag.SEARCHABLE in fields,
+        created_at_ms=batch.created_at_ms,
+        source_id=None if source is None else source.config.stream_id,
+        source_key=None if source is None else source.config.key,
+        fork_ordinal=0 if source is None else to_int(fields[Tag.FORK_ORDINAL]),
+        fork_sub_offset=0 if source is None else to_int(fields[Tag.FORK_SUB_OFFSET]),
+        base=batch.base_ordinal,
     )
 
 

@@ -114,16 +114,16 @@ def check_storage(storage: Storage) -> CheckReport:
     manifest = read_existing_manifest(storage)
     report = CheckReport()
     catalog, checkpoint = _check_checkpoints(storage, manifest, report)
-    replay = _Replay(catalog, checkpoint)
+    replayed = _Replay(catalog, checkpoint)
     known_durable = max(manifest.checkpoints, default=0)
     suspects: list[Damage] = []
     for number in manifest.segments:
         segment = _open(storage, manifest, number, report)
         if segment is None:
-            replay.broken = True
+            replayed.broken = True
             continue
         try:
-            found, watermark = _check_segment(segment, replay, report)
+            found, watermark = _check_segment(segment, replayed, report)
             known_durable = max(known_durable, watermark)
             suspects.extend(found)
             _check_index(storage, number, report)
@@ -133,7 +133,7 @@ def check_storage(storage: Storage) -> CheckReport:
         acknowledged = damage.position < known_durable
         if acknowledged or damage.length:
             report.damages.append(damage._replace(acknowledged=acknowledged))
-    if not replay.broken and report.log_ok:
+    if not replayed.broken and report.log_ok:
         _check_snapshots(storage, catalog, report)
     return report
 
@@ -221,21 +221,21 @@ class _Replay:
 
 
 def _check_segment(
-    segment: Segment, replay: _Replay, report: CheckReport
+    segment: Segment, replayed: _Replay, report: CheckReport
 ) -> tuple[list[Damage], int]:
-    gaps: list[Damage] = []
+    suspects: list[Damage] = []
     watermark = 0
     for item in walk(segment):
         if isinstance(item, Gap):
-            replay.gap()
-            gaps.append(_damage(segment, item, replay.catalog))
+            replayed.gap()
+            suspects.append(_damage(segment, item, replayed.catalog))
             continue
-        replay.batch(segment, item)
+        replayed.batch(segment, item)
         watermark = max(watermark, item.watermark)
         report.batches += 1
         report.records += item.record_count
         report.bytes += item.length
-    return gaps, watermark
+    return suspects, watermark
 
 
 def _damage(segment: Segment, gap: Gap, catalog: Catalog) -> Damage:

@@ -103,8 +103,8 @@ class Core:
             checkpoint=recovered.checkpoint,
             checkpoint_every_bytes=options.checkpoint_every_bytes,
             sweep_s=options.expiry_sweep_s,
-            extra=self.indexer.upkeep,
-            free_space=self.snapshots.remove_released,
+            upkeep_of_search=self.indexer.upkeep,
+            remove_released=self.snapshots.remove_released,
         )
         self.indexer.reconcile()
         self.committer.start()

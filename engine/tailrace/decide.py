@@ -1,7 +1,7 @@
 """``decide(catalog, operation) → plan | outcome``: every rule of the data model, without effects.
 
-Operations come validated (:func:`tailrace.validate.operation`). Creating and appending have
-rooms of their own; everything smaller is here.
+Operations come validated (:func:`tailrace.validate.operation`). Creating, appending and
+snapshots have modules of their own; everything smaller is here.
 """
 
 from __future__ import annotations

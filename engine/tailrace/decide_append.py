@@ -1,8 +1,8 @@
 """The rules of appending and closing (protocol sections 5.2, 5.2.1 and 5.3).
 
 The order of the checks is the protocol's: existence, closed, content type, producer,
-``Stream-Seq``; then the expected incarnation and offset, so that a repetition is seen as one
-first.
+``Stream-Seq``. The expected incarnation and offset come last, so that a producer's repetition is
+recognized as one and never fails on its own success.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 
 from tailrace import limits
-from tailrace.batch import Batch, Flag, Kind
+from tailrace.batch import APPEND, Batch, Flag, Kind
 from tailrace.catalog import Catalog
 from tailrace.fields import Tag, encode_fields
 from tailrace.offset import encode_offset
@@ -38,6 +38,7 @@ from tailrace.stream import (
 
 
 def decide_append(catalog: Catalog, operation: Append, context: Context) -> Decision:
+    """Append to the stream; make it first if it is missing and the operation says how."""
     state = catalog.find(operation.key)
     if state is None or is_expired(state, context.now_ms):
         if operation.create is None:
@@ -114,7 +115,7 @@ def _appended(
         return refusal
     base = state.tail
     batch = Batch(
-        1,  # Kind.APPEND, whose enum lookup the hot path spares
+        APPEND,
         flags,
         0,
         0,
@@ -208,7 +209,7 @@ def _append_new(
 
 
 def _append_to_closed(state: StreamState, operation: Append) -> Outcome:
-    """Only what closed the stream may be said again (protocol sections 5.2, 5.2.1)."""
+    """Only a repetition of what closed the stream is accepted (protocol sections 5.2, 5.2.1)."""
     producer = operation.producer
     if producer is not None:
         if producer == state.closed_by:

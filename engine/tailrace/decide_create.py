@@ -30,6 +30,7 @@ from tailrace.stream import (
 
 
 def decide_create(catalog: Catalog, operation: Create, context: Context) -> Decision:
+    """Make the stream, or confirm one of that name if it is just like it."""
     if operation.key.bucket not in catalog.buckets:
         return no_bucket(operation.key.bucket)
     state = catalog.find(operation.key)
@@ -71,7 +72,7 @@ def _created(
 
 
 def _confirm(state: StreamState, operation: Create) -> Outcome:
-    """PUT on a name in use: the same configuration is confirmed, any other refused."""
+    """The name is in use: the same configuration is confirmed, any other refused."""
     config, options, fork = state.config, operation.options, operation.fork
     if state.deleted:
         return Rejection(

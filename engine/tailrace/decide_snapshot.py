@@ -1,8 +1,8 @@
 """The rules of snapshots: what may become the visible one of its stream.
 
-A stream has one visible snapshot, or none. The next one stands at a later ordinal; the very
-same one (ordinal, content type and bytes) is confirmed, so that a retry succeeds, and that
-before anything else is compared: a retry never fails on its own success.
+A stream has one visible snapshot, or none. The next one must stand at a later ordinal. The very
+same one (ordinal, content type and bytes) is confirmed before anything else is compared, so
+that a retry never fails on its own success.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from tailrace.stream import StreamState
 
 
 def decide_snapshot(catalog: Catalog, operation: PutSnapshot, context: Context) -> Decision:
+    """Make the snapshot the visible one, or confirm that it is."""
     state = live_stream(catalog, operation.key, context.now_ms)
     if isinstance(state, Rejection):
         return state
@@ -35,9 +36,9 @@ def decide_snapshot(catalog: Catalog, operation: PutSnapshot, context: Context) 
 def refuse_early(
     state: StreamState, ordinal: int, content_type: str, match: bytes | None
 ) -> Rejection | None:
-    """Why no bytes at all could become the snapshot at ``ordinal``; None if some might.
+    """Why a snapshot at ``ordinal`` is refused whatever its bytes are; None if it may not be.
 
-    To be asked before the bytes are read. The decision is made again when they are there.
+    Asked before the bytes are read; the decision itself is made when they are there.
     """
     visible = state.snapshot
     if visible is not None and (visible.ordinal, visible.content_type) == (ordinal, content_type):

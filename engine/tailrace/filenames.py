@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+LOCK: Final = "LOCK"
 MANIFEST: Final = "MANIFEST"
 LOG_DIRECTORY: Final = "log"
 SEARCH_DIRECTORY: Final = "search"

@@ -16,15 +16,15 @@ _CHECKPOINTS_KEPT = 2
 class LiveFiles:
     """Which segments and checkpoints exist, kept equal to the MANIFEST file.
 
-    Safe to use from the committing thread and upkeep at once. Every method may raise OSError,
-    and then has changed nothing that counts.
+    Safe to use from the committing thread and upkeep at once. Every method may raise OSError;
+    then the manifest is as it was, and at most a file is left that no manifest names.
     """
 
     def __init__(self, storage: Storage, manifest: Manifest) -> None:
         self._storage = storage
         self._lock = threading.Lock()
         self.manifest = manifest
-        self.reserve: Reserve | None = None  # of what the next segments are made, if it can be
+        self.reserve: Reserve | None = None  # zeroed files for the next segments
 
     def _replace(self, segments: tuple[int, ...], checkpoints: tuple[int, ...]) -> None:
         old = self.manifest
@@ -33,7 +33,7 @@ class LiveFiles:
         self.manifest = manifest
 
     def upgrade(self) -> None:
-        """Have a store of an older format say that it has this one: older versions refuse it."""
+        """Mark a store of an older format as one of this format, which older versions refuse."""
         with self._lock:
             if self.manifest.format != FORMAT:
                 self._replace(self.manifest.segments, self.manifest.checkpoints)

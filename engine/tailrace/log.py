@@ -15,7 +15,11 @@ from tailrace.storage import Storage
 
 
 class Place(NamedTuple):
-    """Where a batch goes and ends; ``seal_at``: where the segment before must be sealed first."""
+    """Where a batch goes: log positions ``position`` to ``end``.
+
+    ``seal_at`` is set where the batch opens a new segment: the place of the SEAL batch that must
+    end the segment before it first.
+    """
 
     position: int
     end: int
@@ -25,8 +29,8 @@ class Place(NamedTuple):
 class Hole(NamedTuple):
     """Log positions from ``position`` to ``end`` where bytes are damaged.
 
-    ``runs`` are the records that stood there. What names them is the offset index, which was
-    made when these bytes were whole and has a checksum of its own.
+    ``runs`` are the records that stood there. The offset index names them: it was made when
+    these bytes were whole, and has a checksum of its own.
     """
 
     file: str
@@ -48,7 +52,7 @@ class Cursor:
         return self._segment_bytes - self.position % self._segment_bytes
 
     def place(self, length: int) -> Place:
-        """Where the next ``length`` bytes go. Taken by setting ``position`` to the place's end."""
+        """Where the next ``length`` bytes go. To take the place, set ``position`` to its end."""
         position = self.position
         if length + SEAL_BYTES <= self.room:
             return Place(position, position + length, None)

@@ -1,9 +1,9 @@
 """Many records made into one buffer by C, which walks Python's own list of them.
 
-Beside :mod:`tailrace.native`, whose calls take buffers and let go of the GIL: a list of objects
-can only be read by who holds it. For a thousand records that is three times as fast as two
-joins and a list of lengths. cffi builds the function and gives its address; ctypes, which can
-hand over objects and keep the GIL, calls it.
+Apart from :mod:`tailrace.native`, whose calls take buffers and release the GIL: only a thread
+that holds the GIL may read a list of objects. For a thousand records this is three times as fast
+as two joins and a list of lengths. cffi builds the function and gives its address; ctypes, which
+can pass objects and keep the GIL, calls it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tailrace._native import ffi, lib
 if TYPE_CHECKING:
     Join = Callable[[bytes, bytes, Sequence[bytes], bool, int, int], bytearray | None]
 
-ENDS_MAX: Final = 2**32 - 1
+ENDS_MAX: Final = 2**32 - 1  # an end is 32 bits
 _prototype: Final = ctypes.PYFUNCTYPE(
     ctypes.py_object,
     ctypes.py_object,
@@ -42,10 +42,11 @@ def join_records(
 ) -> bytearray | None:
     """``front``, the records' ends (u32 each), ``middle``, and the records, back to back.
 
-    ``separated``: a comma stands behind each record, and its end counts it. ``spare_bytes`` can
-    be appended without a copy to what is longer than they are. None unless ``records`` is a list
-    or tuple, each of them is of the type bytes itself, and all of them, with their commas, have
-    no more than ``bytes_max`` bytes: then they must be joined some other way, or not at all.
+    ``separated``: a comma stands behind each record, and its end counts it. If the result is
+    longer than ``spare_bytes``, that many can be appended to it without a copy.
+
+    None unless ``records`` is a list or tuple of exact ``bytes`` objects that have, with their
+    commas, at most ``bytes_max`` bytes: then they must be joined some other way, or not at all.
     """
     assert bytes_max <= ENDS_MAX
     return _join(front, middle, records, separated, bytes_max, spare_bytes)

@@ -30,7 +30,7 @@ VERSION: Final = 1
 HEADER: Final = struct.Struct("<8sIIQQII")
 HEADER_BYTES: Final = 64
 _CRC_FROM: Final = 16
-LOST_ENTRY: Final = 0  # no batch can stand there: reading the record reports damage
+LOST_ENTRY: Final = 0  # the segment header stands there, so no batch can
 
 
 class Run(NamedTuple):

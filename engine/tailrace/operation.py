@@ -56,10 +56,10 @@ class Snapshot(NamedTuple):
 
 
 Stamp = Callable[[int, int], Sequence[bytes]]
-"""``(base ordinal, created_at_ms) -> records``.
+"""``(base ordinal, created_at_ms) -> records``: makes records that carry their own ordinal.
 
-For records that carry their own ordinal. Called once, under the store's lock, after the
-operation was accepted: it must be pure, quick and must not raise or call the store.
+Called once, under the store's lock, after the operation was accepted: it must be pure and
+quick, and must neither raise nor call the store.
 """
 
 Records = Sequence[bytes] | Stamp
@@ -103,13 +103,13 @@ class Create:
 
 
 class Append(NamedTuple):
-    """Append records, close, or both in one step.
+    """Append records, close the stream, or both in one step.
 
     ``create`` makes the stream first, in the same batch, if it does not exist.
     ``content_type`` None skips the comparison with the stream's own.
     ``expected_ordinal`` is compare-and-append: the tail must be exactly there.
-    ``expected_stream_id`` asks for one incarnation besides: a stream deleted and made again,
-    or one that this append would make, is another (then Reason.PRECONDITION_FAILED).
+    ``expected_stream_id`` asks for one incarnation as well: a stream that was deleted and made
+    again has another id, and so has one that this append would make (PRECONDITION_FAILED).
     """
 
     key: StreamKey
@@ -137,7 +137,7 @@ class Expire:
 
 @dataclass(frozen=True, slots=True)
 class Touch:
-    """Renew a sliding TTL because the stream was read."""
+    """Renew a sliding TTL because the stream was read (protocol section 5.1)."""
 
     key: StreamKey
 
@@ -166,7 +166,7 @@ class Trim:
 class PutSnapshot:
     """Make a snapshot, whose file is durable already, the visible one of its stream.
 
-    ``match`` is compare-and-set: the digest that the visible snapshot must have.
+    ``match`` is compare-and-set: the digest that the visible snapshot must have; None: any.
     """
 
     key: StreamKey

@@ -37,9 +37,9 @@ class Options:
 
     def __post_init__(self) -> None:
         low, high = limits.SEGMENT_BYTES_MIN, limits.SEGMENT_BYTES_MAX
-        if not low <= self.segment_bytes <= high or self.segment_bytes % 4096:
+        if not low <= self.segment_bytes <= high or self.segment_bytes % limits.PAGE_BYTES:
             raise InvalidArgument(
-                "segment_bytes", f"must be a multiple of 4096 from {low} to {high}"
+                "segment_bytes", f"must be a multiple of {limits.PAGE_BYTES} from {low} to {high}"
             )
         for field in ("staged_bytes_max", "checkpoint_every_bytes", "index_lag_bytes_max"):
             if getattr(self, field) <= 0:

@@ -14,20 +14,18 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from tailrace.batch import HEADER, HEADER_BYTES, PADDING, VERSION, Flag
+from tailrace.batch import APPEND, HEADER, HEADER_BYTES, PADDING, VERSION, Flag
 from tailrace.catalog import Catalog
 from tailrace.fields import Tag, encode_fields
-from tailrace.limits import BATCH_ALIGNMENT_BYTES, BATCH_RECORDS_MAX, SEAL_BYTES
+from tailrace.limits import BATCH_ALIGNMENT_BYTES, BATCH_RECORDS_MAX, PAGE_BYTES, SEAL_BYTES
 from tailrace.native_records import join_records
 from tailrace.operation import Append
 from tailrace.outcome import Appended
 from tailrace.producer import ProducerState
-from tailrace.storage import PAGE_BYTES
 from tailrace.stream import StreamState, after_append
 
 _pack: Final = HEADER.pack
 _new: Final = tuple.__new__
-_APPEND: Final = 1  # Kind.APPEND, whose enum lookup the hot path spares
 _IDS_KEPT: Final = 4096
 _NO_HEADER: Final = bytes(HEADER_BYTES)
 _SPARE_BYTES: Final = BATCH_ALIGNMENT_BYTES + PAGE_BYTES
@@ -112,7 +110,7 @@ def plain_append(
         return None
     size = used - front
     header = _pack(
-        0, length, VERSION, _APPEND, flags, count, position, watermark, stream_id, tail,
+        0, length, VERSION, APPEND, flags, count, position, watermark, stream_id, tail,
         created_at_ms, epoch or 0, seq or 0, len(fields), size,
     )  # fmt: skip
     parts: tuple[bytes | bytearray, ...]

@@ -1,4 +1,4 @@
-"""What a decision is made of: the values that ``decide`` and its rooms share."""
+"""What a decision is made of: the values and helpers that the ``decide`` modules share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _EMPTY_TABLE: Final = array("I")
 
 
 class Partial(NamedTuple):
-    """The source record that a byte sub-offset cuts, read before the decision."""
+    """The source record that a fork's byte sub-offset cuts.
+
+    Read before the decision, which does no I/O (protocol section 4.2).
+    """
 
     source_id: int
     ordinal: int
@@ -54,7 +57,7 @@ def live_stream(catalog: Catalog, key: StreamKey, now_ms: int) -> StreamState | 
 
 
 def gone(key: StreamKey) -> Rejection:
-    """Soft-deleted (protocol section 4.2)."""
+    """The answer for a stream that is soft-deleted (protocol section 4.2)."""
     return Rejection(Reason.STREAM_GONE, f"stream {key} was deleted; forks still hold its data")
 
 
@@ -71,6 +74,7 @@ def create_fields(
     stream_seq: str | None = None,
     producer_id: str | None = None,
 ) -> bytes:
+    """The fields of a CREATE batch. ``fork``: source id, fork ordinal and sub-offset."""
     source_id, fork_ordinal, fork_sub_offset = fork if fork is not None else (None, None, None)
     return encode_fields(
         [
@@ -94,6 +98,7 @@ def create_fields(
 def join(
     records: Records, base: int, created_at_ms: int, is_json: bool
 ) -> tuple[array[int], bytes]:
+    """``(ends, payload)`` of records as they are stored, from ordinal ``base`` on."""
     made: Sequence[bytes] = records(base, created_at_ms) if callable(records) else records
     return join_records(made, is_json)
 
@@ -101,6 +106,7 @@ def join(
 def too_large(
     record_count: int, fields_length: int, payload_length: int, context: Context
 ) -> Rejection | None:
+    """The refusal of a batch with parts of these lengths (bytes); None if it fits."""
     length = padded_bytes(record_count, fields_length, payload_length)
     if length <= context.batch_bytes_max and record_count <= limits.BATCH_RECORDS_MAX:
         return None
@@ -121,17 +127,18 @@ def make_batch(
     ends: array[int] = _EMPTY_TABLE,
     payload: bytes = b"",
 ) -> Batch:
+    """A batch whose position, watermark and producer are not known yet, or there is none."""
     return Batch(
-        int(kind),
-        flags,
-        0,
-        0,
-        stream_id,
-        base,
-        created_at_ms,
-        0,
-        0,
-        ends,
-        fields,
-        payload,
+        kind=int(kind),
+        flags=flags,
+        position=0,
+        watermark=0,
+        stream_id=stream_id,
+        base_ordinal=base,
+        created_at_ms=created_at_ms,
+        producer_epoch=0,
+        producer_seq=0,
+        ends=ends,
+        fields=fields,
+        payload=payload,
     )

@@ -39,10 +39,10 @@ class ReadRange:
 
 @dataclass(slots=True)
 class ReadPieces(ReadRange):
-    """Consecutive records as they stand: ``pieces``, joined, are their wire bytes.
+    """Consecutive records, not copied if large: ``pieces``, joined, are their wire bytes.
 
-    Nothing is copied that is large. A piece keeps its segment's memory for as long as it
-    lives, so it is for sending, not for keeping.
+    A piece keeps its segment mapped for as long as it lives, so it is for sending, not for
+    keeping.
     """
 
     pieces: tuple[memoryview, ...]

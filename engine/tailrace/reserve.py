@@ -46,7 +46,7 @@ class Reserve:
         self._clock_s = clock_s
         self._lock = threading.Lock()
         self._spares: deque[str] = deque()
-        self._begun: deque[float] = deque()  # when segments were, of late
+        self._begun: deque[float] = deque()  # when the last few segments were, in clock_s
         self._last_used = clock_s()
         self._next_number = 0
         self._file: File | None = None  # the spare that is being zeroed
@@ -80,15 +80,15 @@ class Reserve:
 
     @property
     def lacking(self) -> bool:
-        """Whether there are fewer than the last burst would have used."""
+        """Whether there are fewer spares than past bursts would have used."""
         return len(self._spares) < self.wanted
 
     def counters(self) -> dict[str, int]:
-        """For monitoring: spares there are, and how many there are to be."""
+        """For monitoring: how many spares there are, and how many there should be."""
         return {"reserve_segments": len(self._spares), "reserve_segments_wanted": self.wanted}
 
     def take(self) -> str | None:
-        """A segment is begun: the file to make it of, if there is one."""
+        """Note that a segment is begun. The spare file to make it of, None if there is none."""
         with self._lock:
             now_s = self._last_used = self._clock_s()
             self._begun.append(now_s)
@@ -99,8 +99,9 @@ class Reserve:
             return self._spares.popleft() if self._spares else None
 
     def step(self) -> None:
-        """Zero a piece of the next spare. OSError if the disk does not let it; then none is wanted
-        until the next burst.
+        """Zero a piece of the next spare.
+
+        Raises OSError if the disk refuses; then no spare is wanted until the next burst.
         """
         try:
             if self._file is None and not self._begin():
@@ -140,7 +141,7 @@ class Reserve:
         self._name = ""
 
     def give_back(self) -> None:
-        """Remove the spares if the disk runs short, or if none was used for long."""
+        """Remove the spares if the disk runs short or none was used for hours. Raises OSError."""
         idle = self._clock_s() - self._last_used > RESERVE_KEPT_S
         if not self._spares and not self._name:
             return

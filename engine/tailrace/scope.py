@@ -12,14 +12,14 @@ from tailrace import filenames
 from tailrace.catalog import Catalog
 from tailrace.limits import ORDINAL_MAX
 from tailrace.operation import StreamKey
-from tailrace.search.collector import ScopeItem, SearchHits
+from tailrace.search.hits import ScopeItem, SearchHits
 from tailrace.search.part_list import Hole
 from tailrace.stream import StreamState, is_expired
 from tailrace.views import DamagedRange, Hit, SearchResult
 
 
 class Scope:
-    """What to search (``items``; None: everything in the index) and whose each hit is."""
+    """What to search (``items``; None: the whole index), and which stream each hit belongs to."""
 
     def __init__(
         self, catalog: Catalog, items: Sequence[ScopeItem] | None, keys: dict[int, StreamKey]
@@ -29,7 +29,7 @@ class Scope:
         self.items = items
 
     def key_of(self, stream_id: int) -> StreamKey | None:
-        """The searched stream that a hit under ``stream_id`` belongs to; None if it just went."""
+        """The searched stream that a hit under ``stream_id`` belongs to; None if just deleted."""
         key = self._keys.get(stream_id)
         if key is not None:
             return key
@@ -37,7 +37,7 @@ class Scope:
         return None if state is None or state.deleted else state.config.key
 
     def named(self, found: SearchHits, holes: Sequence[Hole], segment_bytes: int) -> SearchResult:
-        """What the index found, and what of the scope is in ``holes``, by the streams' names."""
+        """What the index found, and what of the scope is in ``holes``, with streams' names."""
         hits = [
             Hit(key, hit.ordinal, hit.score)
             for hit in found.hits

@@ -17,9 +17,9 @@ from typing import Final
 
 from tailrace import filenames
 from tailrace.errors import Corrupted, UnsupportedFormat
-from tailrace.limits import SEGMENT_HEADER_BYTES
+from tailrace.limits import PAGE_BYTES, SEGMENT_HEADER_BYTES
 from tailrace.native import View, crc32c
-from tailrace.storage import PAGE_BYTES, File, Mapping, Storage
+from tailrace.storage import File, Mapping, Storage
 
 MAGIC: Final = b"TAILRSEG"
 VERSION: Final = 1

@@ -1,4 +1,4 @@
-"""The files that snapshots are in: made, opened, let go of.
+"""The files that snapshots are in: how they are made, opened and removed.
 
 A file gets its final name at once and is written once. It counts only when a durable batch
 names it, so there is nothing to rename: what no stream's state names is a stray, of a crash or
@@ -58,7 +58,7 @@ class SnapshotFiles:
 
         A snapshot that was damaged on disk is whole again once its client sends it again.
         """
-        with self._lock:  # or it might come back after it was removed, and stay
+        with self._lock:  # else a rename could bring back a file that was just removed, for good
             state = self._durable.streams.get(stream_id)
             snapshot = None if state is None else state.snapshot
             if snapshot is not None and snapshot.file == visible:
@@ -74,7 +74,7 @@ class SnapshotFiles:
         self._released.extend(numbers)
 
     def remove_released(self) -> None:
-        """Remove what was released. Who has such a file open can still read it.
+        """Remove what was released. Whoever has such a file open can still read it.
 
         Not on the committing thread: to free a large file takes a disk its time.
         """

@@ -118,7 +118,7 @@ class SortedNames:
 
 
 def _successor(prefix: str) -> str | None:
-    """The least string above all that begin with ``prefix``; None if there is none."""
+    """The least string greater than all that begin with ``prefix``; None if there is none."""
     while prefix:
         point = ord(prefix[-1]) + 1
         if point in _SURROGATES:

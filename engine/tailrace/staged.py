@@ -16,11 +16,16 @@ from tailrace.ticket import Ticket
 
 
 class Staged(NamedTuple):
-    """A batch on its way, or (no ``parts``) an answer that waits for those before it.
+    """One entry of the queue for the next sync. What it is, its fields say:
 
-    Or, with ``rows``, the batches of many streams, and in ``answers`` what those are told who
-    asked for them one by one; or, with ``state``, a plain append, whose
-    stream will be in that state. A part that is a bytearray belongs to whoever writes it.
+    * ``batch``: one batch, with the ``change`` that it makes;
+    * ``state``: a plain append, after which its stream is in that state;
+    * ``rows``: batches of many streams at once. If their appends were asked for one by one,
+      ``answers`` has each caller's ticket and outcome;
+    * none of these: an answer that waits for the entries before it.
+
+    ``parts``, joined, are the bytes to write at log ``position``; a part that is a bytearray may
+    be changed by whoever writes it. ``ticket`` gets ``outcome`` or ``error``.
     """
 
     position: int
@@ -36,7 +41,7 @@ class Staged(NamedTuple):
 
 
 class Publish(NamedTuple):
-    """What the committer tells the rest of the store after a sync, on the committing thread."""
+    """A durable group, as the rest of the store is told of it: the log now ends at ``end``."""
 
     entries: list[Staged]
     end: int
@@ -68,9 +73,9 @@ def runs_of(group: list[Staged], segment_bytes: int) -> list[list[Staged]]:
 def fills_log(
     runs: list[list[Staged]], joined: list[bytearray], position: int, end: int, segment_bytes: int
 ) -> bool:
-    """Whether the runs, each ``joined``, take the log from ``position`` to ``end`` without a gap.
+    """Whether the runs, each ``joined``, fill the log from ``position`` to ``end`` without a gap.
 
-    Not so if a caller was interrupted (a signal's KeyboardInterrupt, say) while it staged one.
+    They do not if a caller was interrupted (by a KeyboardInterrupt, say) while it staged a batch.
     """
     for run, data in zip(runs, joined, strict=True):
         start, last = run[0].position, run[-1]
@@ -85,7 +90,7 @@ def fills_log(
 
 
 def bytes_of(run: list[Staged]) -> bytearray:
-    """The batches of a run, back to back. They are taken: nobody else may have them then."""
+    """The batches of a run, back to back. Takes their parts: nobody else may use them then."""
     first = run[0].parts[0]
     if len(run) == 1 and type(first) is bytearray:
         return first

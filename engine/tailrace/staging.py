@@ -1,6 +1,6 @@
-"""Decided, and not durable yet: the staged catalog, what waits for a sync, and where it goes.
+"""What is decided but not durable yet: the staged catalog, the queue for the next sync, its place.
 
-Nothing here locks, writes or answers: :mod:`tailrace.commit` does, and calls under its lock.
+Nothing here locks, writes or answers: :mod:`tailrace.commit` does, and calls this under its lock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tailrace.ticket import Ticket
 
 
 class Staging:
-    """What the next group will be made of. ``durable_position`` becomes a batch's watermark."""
+    """The next group, while it is put together. ``durable_position`` is each batch's watermark."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class Staging:
         return group
 
     def begin_again(self, durable: Catalog) -> None:
-        """Forget what is staged."""
+        """Forget what is staged and go on from the durable state."""
         self.queue = []
         self.catalog = durable.copy()
         self.cursor.position = self.durable_position
@@ -97,7 +97,7 @@ class Staging:
             at += FEWEST
 
     def rows(self, rows: Rows, now_ms: int, context: object) -> tuple[Ticket | None, list[int]]:
-        """Stage what is plain of ``rows``: its ticket, if there is any, and what is left."""
+        """Stage what is plain of ``rows``: its ticket, if there is any, and the groups left."""
         position = self.cursor.position
         room = min(self.cursor.room, self.batch_bytes_max + SEAL_BYTES)
         plain = plain_rows(self.catalog, rows, now_ms, position, room, self.durable_position)
@@ -108,7 +108,7 @@ class Staging:
         return ticket, plain.left
 
     def _run(self, waiting: Iterable[Waiting], now_ms: int) -> int:
-        """Stage the plain appends that these begin with, unless they are few; how many."""
+        """Stage the plain appends that ``waiting`` begins with, unless few. How many it took."""
         room = Room(
             self.cursor.room, self.batch_bytes_max, self.staged_bytes_max - self.staged_bytes
         )
@@ -160,7 +160,7 @@ class Staging:
         place = self.cursor.place(length)
         change = apply(self.catalog, batch)
         parts = batch_parts(batch, place.position, self.durable_position)
-        # What could raise is behind us: the log gets no hole, the catalog no half change.
+        # Nothing below can raise: the log gets no gap, the catalog no half change.
         if place.seal_at is not None:
             self._seal(place.seal_at, batch.created_at_ms)
         self.cursor.position = place.end

@@ -12,12 +12,13 @@ import fcntl
 import os
 from typing import Final, Protocol
 
+from tailrace import filenames
 from tailrace.errors import StoreLocked
+from tailrace.limits import KIB, MIB, PAGE_BYTES
 from tailrace.native import map_file, release_mapped, write_out
 
-PAGE_BYTES: Final = 4096
-_ZERO_CHUNK: Final = bytes(1024 * 1024)
-_ZERO_PIECE_BYTES: Final = 256 * 1024
+_ZERO_CHUNK: Final = bytes(MIB)
+_ZERO_PIECE_BYTES: Final = 256 * KIB
 _FILE_MODE: Final = 0o640
 
 
@@ -45,7 +46,7 @@ class File(Protocol):
         ...
 
     def zero(self, start: int, stop: int) -> None:
-        """Write zeros, from page to page (:data:`PAGE_BYTES`). Not durable until :meth:`sync`."""
+        """Write zeros over whole pages (``PAGE_BYTES``). Not durable until :meth:`sync`."""
         ...
 
     def map(self) -> Mapping:
@@ -62,7 +63,7 @@ class Mapping(Protocol):
     def view(self) -> memoryview: ...
 
     def release(self, start: int, stop: int) -> None:
-        """No longer count these bytes as this process's memory. They can be read as before."""
+        """Give these bytes' memory back to the kernel. They can be read as before."""
         ...
 
     def close(self) -> None: ...
@@ -167,8 +168,8 @@ class OsFile:
     def zero(self, start: int, stop: int) -> None:
         """In small pieces, each written out before the next.
 
-        Syncs of other files then wait for a piece at most, not for megabytes of zeros that
-        the page cache has gathered; and it has the pages, so that a write there makes none.
+        Syncs of other files then wait for one piece at most, not for megabytes of zeros that the
+        page cache has gathered. The pages stay in the cache, which makes writes to them cheaper.
         """
         assert start % PAGE_BYTES == stop % PAGE_BYTES == 0
         for position in range(start, stop, _ZERO_PIECE_BYTES):
@@ -202,7 +203,9 @@ class OsStorage:
         return os.path.join(self._root, name) if name else self._root
 
     def lock(self) -> None:
-        descriptor = os.open(self._path("LOCK"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+        descriptor = os.open(
+            self._path(filenames.LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE
+        )
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -270,7 +273,7 @@ def write_zeros(file: File, start: int, stop: int) -> None:
 def replace_file(storage: Storage, directory: str, name: str, content: bytes) -> None:
     """Put ``content`` at ``directory/name`` so that a crash leaves the old file or the new."""
     path = f"{directory}/{name}" if directory else name
-    temporary = f"{path}.tmp"
+    temporary = path + filenames.TEMPORARY_SUFFIX
     storage.unlink(temporary)
     file = storage.open(temporary, writable=True, create=True)
     try:

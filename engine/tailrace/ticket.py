@@ -32,7 +32,10 @@ class Ticket:
         internal: bool = False,
         turns: Turns | None = None,
     ) -> None:
-        """``turns``: one thread waits, without a timeout, and may be woken when its turn comes."""
+        """``turns``: exactly one thread will wait, without a timeout, to be woken in its turn.
+
+        ``internal``: submitted by the store itself, and told to nobody.
+        """
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
         self.done = False
@@ -45,7 +48,7 @@ class Ticket:
         self._gate.acquire()
 
     def wait(self, timeout_s: float | None = None) -> Outcome:
-        """Block until answered. TimeoutError leaves the operation where it is: it still counts."""
+        """Block until answered. After a TimeoutError the operation may still become durable."""
         if self.turns is not None:
             self._wait_for_turn(self.turns)
         elif not self.done:
@@ -90,11 +93,11 @@ class Ticket:
 
 
 class RowsTaken(NamedTuple):
-    """What became of :class:`tailrace.rows.Rows` at once.
+    """What became of :class:`tailrace.rows.Rows` when they were submitted.
 
-    ``ticket`` is for the streams whose appends were taken, its outcome a
-    :class:`tailrace.rows.AppendedRows`; None if there is none. ``left`` are the indexes of the
-    others: the reason is told to whoever submits their appends one by one.
+    ``ticket`` is for the groups that were staged, its outcome a
+    :class:`tailrace.rows.AppendedRows`; None if none was. ``left`` are the indexes of the groups
+    that were not: submit their appends one by one to learn the reason.
     """
 
     ticket: Ticket | None
@@ -102,7 +105,7 @@ class RowsTaken(NamedTuple):
 
 
 class Group(NamedTuple):
-    """What one sync made known: the tickets it answered, the streams it changed (by id)."""
+    """What one sync made durable: the tickets answered, and the ids of the streams changed."""
 
     tickets: list[Ticket]
     stream_ids: set[int]

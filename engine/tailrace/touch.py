@@ -17,7 +17,7 @@ class Toucher:
         self._under_way: set[int] = set()
 
     def touch(self, state: StreamState, now_ms: int) -> None:
-        """Renew the stream's TTL if it is time to (protocol section 5.1); waits for nothing."""
+        """Have the stream's TTL renewed if it is time to (protocol section 5.1). Does not wait."""
         if not needs_touch(state, now_ms):
             return
         stream_id = state.config.stream_id

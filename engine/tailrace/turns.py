@@ -1,8 +1,8 @@
 """Blocking callers whose answers are there, woken one after the other.
 
-Woken at once they would all ask for the interpreter's lock, which one of them can have: a herd,
-whose members go back to sleep several times before each gets through. Here a caller that wakes
-wakes the next, so that no more than one waits for the lock while another works.
+Woken all at once they would all ask for the interpreter's lock, which only one can have, and go
+back to sleep several times before each got through. Here each caller that wakes wakes the next,
+so that at most one waits for the lock while another works.
 
 A caller may lose its turn (an exception raised into its thread from outside, a thread that gets
 no processor): :meth:`Turns.hurry` goes on without it.
@@ -19,7 +19,7 @@ _IN_TURN_FROM: Final = 3
 
 
 class Sleeper(Protocol):
-    """Who waits for its turn."""
+    """Somebody who waits for a turn; ``left`` once it waits no more."""
 
     left: bool
 
@@ -39,13 +39,13 @@ class Turns:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody was woken, and the last to be woken will call ``over``."""
+        """Whether turns are going on: after the last of them ``over`` is called."""
         return self._turn is not None
 
     def add(self, sleepers: Sequence[Sleeper]) -> bool:
-        """Wake these: one by one, after those that came before (True), or, being few, at once.
+        """Wake these: one by one behind those that wait already, or all at once if they are few.
 
-        True: somebody has to call :meth:`hurry` now and then until it is nobody's turn.
+        True: one by one, so somebody has to call :meth:`hurry` now and then until nobody is left.
         """
         with self._lock:
             if self._closed or (self._turn is None and len(sleepers) < _IN_TURN_FROM):
@@ -58,7 +58,7 @@ class Turns:
             return True
 
     def taken(self, sleeper: Sleeper) -> None:
-        """It is awake: the next one's turn, if it was its turn at all."""
+        """``sleeper`` is awake: if it was its turn, wake the next one."""
         if self._turn is sleeper:
             with self._lock:
                 if self._turn is sleeper:
@@ -67,7 +67,7 @@ class Turns:
                 self._over()
 
     def leave(self, sleeper: Sleeper) -> None:
-        """It no longer waits: its turn, now or later, is the next one's."""
+        """``sleeper`` no longer waits: whoever is next gets its turn, now or when it comes."""
         with self._lock:
             sleeper.left = True
             if self._turn is sleeper:

@@ -17,7 +17,7 @@ from tailrace.checkpoint import encode_checkpoint
 from tailrace.commit import Committer
 from tailrace.errors import TailraceError
 from tailrace.expiry import Expiry
-from tailrace.limits import SEGMENT_HEADER_BYTES
+from tailrace.limits import KIB, SEGMENT_HEADER_BYTES
 from tailrace.live_files import LiveFiles
 from tailrace.log import Log
 from tailrace.offset_index import MappedIndex, MemoryIndex
@@ -27,10 +27,11 @@ from tailrace.storage import Storage, replace_file
 from tailrace.ticket import Ticket
 
 _logger = logging.getLogger("tailrace")
-_PREPARE_AT = 4  # the next segment is made once a quarter of this one is full
+_PREPARE_FRACTION = 4  # the next segment is made once a quarter of this one is full
 _EXPIRE_AT_ONCE = 1000
 _QUIET_S = 0.05
-_QUIET_BYTES = 256 * 1024  # the log is quiet if it grows by less meanwhile
+_RETRY_S_MAX = 1.0
+_QUIET_BYTES = 256 * KIB  # the log is quiet if it grows by less meanwhile
 
 
 class Upkeep:
@@ -50,8 +51,8 @@ class Upkeep:
         checkpoint: int,
         checkpoint_every_bytes: int,
         sweep_s: float,
-        extra: Callable[[], None],
-        free_space: Callable[[], None],
+        upkeep_of_search: Callable[[], None],
+        remove_released: Callable[[], None],
     ) -> None:
         self._storage = storage
         self._live = live
@@ -63,8 +64,8 @@ class Upkeep:
         self._checkpoint = checkpoint
         self._checkpoint_every_bytes = checkpoint_every_bytes
         self._sweep_s = sweep_s
-        self._extra = extra
-        self._free_space = free_space
+        self._upkeep_of_search = upkeep_of_search
+        self._remove_released = remove_released
         self._reserve = reserve
         self._bytes_seen = 0
         self._signal = threading.Event()
@@ -85,7 +86,7 @@ class Upkeep:
             return
         number = self._log.segment_at(position)
         used = position - number * self._log.segment_bytes
-        next_due = used * _PREPARE_AT > self._log.segment_bytes
+        next_due = used * _PREPARE_FRACTION > self._log.segment_bytes
         if (
             (next_due and number + 1 not in self._log.segments)
             or position - self._checkpoint > self._checkpoint_every_bytes
@@ -93,7 +94,7 @@ class Upkeep:
         ):
             self._signal.set()
         else:
-            quarter = self._log.segment_bytes // _PREPARE_AT
+            quarter = self._log.segment_bytes // _PREPARE_FRACTION
             self._quiet_until = min(
                 position - used + (quarter if used < quarter else self._log.segment_bytes),
                 self._checkpoint + self._checkpoint_every_bytes,
@@ -123,7 +124,7 @@ class Upkeep:
             sweep_at = time.monotonic() + self._sweep_s
             # A full disk must not be asked again at every write.
             if not self._stopping.is_set() and not self._try(prepare=True):
-                self._stopping.wait(min(self._sweep_s, 1.0))
+                self._stopping.wait(min(self._sweep_s, _RETRY_S_MAX))
 
     def run_due(self) -> None:
         """Without a thread: what :meth:`poke` found to be due, in the caller's."""
@@ -133,7 +134,7 @@ class Upkeep:
 
     def _try(self, *, prepare: bool) -> bool:
         try:
-            self._free_space()  # first: what comes next may need it
+            self._remove_released()  # first: what comes next may need the space
             self._reserve.give_back()
             if prepare:
                 self.prepare_segment()
@@ -150,7 +151,7 @@ class Upkeep:
             self._write_indexes()
             if self._committer.durable_position - self._checkpoint > self._checkpoint_every_bytes:
                 self._write_checkpoint()
-            self._extra()
+            self._upkeep_of_search()
             if self.reclaimable:
                 self._reclaim()
 
@@ -159,7 +160,7 @@ class Upkeep:
         position = self._committer.durable_position
         number = self._log.segment_at(position)
         used = position - number * self._log.segment_bytes
-        if used * _PREPARE_AT > self._log.segment_bytes:
+        if used * _PREPARE_FRACTION > self._log.segment_bytes:
             self._log.ensure(number + 1)
 
     def fill_reserve(self) -> None:

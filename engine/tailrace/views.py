@@ -12,8 +12,9 @@ class Head(NamedTuple):
     """A stream's durable metadata.
 
     ``stream_id`` is never used again, so it tells a stream from a later one of the same name.
-    ``start`` is the first retained ordinal, ``tail`` the one the next record gets, ``snapshot``
-    the visible one.
+    ``start`` is the first retained ordinal, ``tail`` the one the next record gets. ``ttl_ms`` and
+    ``expires_at_ms`` are as configured; ``expires_effective_ms`` is when the stream ceases to exist
+    if nobody touches it, None: never. ``snapshot`` is the visible one.
     """
 
     key: StreamKey
@@ -36,6 +37,8 @@ class Head(NamedTuple):
 
 
 class BucketInfo(NamedTuple):
+    """A bucket; ``streams`` counts the names in use in it, soft-deleted streams included."""
+
     bucket: str
     created_at_ms: int
     streams: int
@@ -83,6 +86,7 @@ class SearchResult(NamedTuple):
 
 
 def head_of(state: StreamState) -> Head:
+    """What a client may know of a stream in this state."""
     config = state.config
     return Head(
         config.key,

@@ -1,4 +1,4 @@
-"""What README shows runs as printed: the embedded engine, and the five minutes with curl."""
+"""What README shows runs as printed: the first screen, the five minutes, the embedded engine."""
 
 from __future__ import annotations
 
@@ -67,10 +67,12 @@ def server(tmp_path: Path) -> Iterator[ServerProcess]:
         yield running
 
 
-def commands() -> list[tuple[str, list[str]]]:
-    """The curl commands of the five minutes, with the comment lines below each."""
+def commands(markdown: str) -> list[tuple[str, list[str]]]:
+    """The curl commands of a document, with the comment lines below each."""
     found: list[tuple[str, list[str]]] = []
-    for block in blocks(section(read("README.md"), "Five minutes"), "sh"):
+    for block in blocks(markdown, "sh"):
+        if "curl " not in block:
+            continue
         for line in block.splitlines():
             if line.startswith("curl "):
                 found.append((line, []))
@@ -90,8 +92,17 @@ def check_comments(answer: Answer, comments: list[str]) -> None:
             assert answer.headers[name.lower()] == value
 
 
+def test_the_first_screen(server: ServerProcess) -> None:
+    screen, _, _ = read("README.md").partition("\n## ")
+    (append, _), (everything, _), (search, _) = commands(screen)
+    assert curl(append.replace(ADDRESS, server.base_url), server).status == 204
+    assert len(curl(everything.replace(ADDRESS, server.base_url), server).json()["data"]) == 1
+    (hit,) = curl(search.replace(ADDRESS, server.base_url), server).json()["data"]
+    assert hit["text"] == "Hello, world"
+
+
 def test_the_five_minutes(server: ServerProcess, tmp_path: Path) -> None:
-    printed = commands()
+    printed = commands(section(read("README.md"), "Five minutes"))
     assert len(printed) >= 6
     append = printed[0][0]
     answers: dict[str, Answer] = {}

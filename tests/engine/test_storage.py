@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tailrace import Append, Options, StreamKey, StreamOptions
-from tailrace.limits import MIB, SEGMENT_HEADER_BYTES
-from tailrace.storage import PAGE_BYTES, OsStorage
+from tailrace.limits import MIB, PAGE_BYTES, SEGMENT_HEADER_BYTES
+from tailrace.storage import OsStorage
 from tests.engine.hooked_storage import HookedFile, HookedStorage
 from tests.engine.thread_lab import KEY, SMALL, opened
 

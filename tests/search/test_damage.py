@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fuzz import fuzz_search_part
-from tailrace.search.collector import scope_columns
 from tailrace.search.document import Document
+from tailrace.search.hits import scope_columns
 from tailrace.search.index import ScopeItem, SearchIndex
 from tailrace.search.native_score import (
     NO_TIME_FROM,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tailrace.limits import PAGE_BYTES
 from tailrace.native import map_file
-from tailrace.storage import PAGE_BYTES
 from tailrace_server.fast.reactor import Reactor
 from tailrace_server.fast.turn import CLOSE, LEFT, REQUEST
 from tailrace_server.front import FrontLimits

@@ -15,10 +15,10 @@ def removed_streams(floors: Mapping[int, int]) -> set[int]:
 
 
 class FloorTable:
-    """Floors by a stream's index in its part.
+    """The floors of one part's streams, by a stream's index in the part.
 
-    ``values`` is replaced, never changed, when a floor rises: a search goes on with the one
-    it took. None while nothing is gone. Streams behind its end have no floor.
+    When a floor rises ``values`` is replaced, never changed, so a search goes on with the one it
+    took. It is None while nothing is gone; streams behind its end have no floor.
     """
 
     __slots__ = ("values",)

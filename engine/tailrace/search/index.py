@@ -14,9 +14,9 @@ from typing import Final
 from tailrace.errors import Corrupted
 from tailrace.limits import MIB, SEARCH_LIMIT_MAX
 from tailrace.search import bm25
-from tailrace.search.collector import ScopeItem, ScoredDocument, SearchHits, scope_columns
 from tailrace.search.document import Document
 from tailrace.search.floors import REMOVED
+from tailrace.search.hits import ScopeItem, ScoredDocument, SearchHits, scope_columns
 from tailrace.search.live_parts import LiveParts
 from tailrace.search.memory_part import MemoryPart
 from tailrace.search.merge import PartSize, choose_merge
@@ -37,7 +37,7 @@ __all__ = ["Document", "ScopeItem", "ScoredDocument", "SearchHits", "SearchIndex
 FLUSH_DOCUMENTS_DEFAULT: Final = 100_000
 FLUSH_BYTES_DEFAULT: Final = 64 * MIB
 
-# So much log at most is walked again after a restart, however few documents it held.
+# At most this much log is walked again after a restart, however few documents it held.
 _FLUSH_SPAN_BYTES: Final = 512 * MIB
 _SCRATCHES_KEPT: Final = 8
 
@@ -51,7 +51,7 @@ class SearchIndex:
     """
 
     def __init__(self, live: LiveParts, flush_documents: int, flush_bytes: int) -> None:
-        """Use :meth:`open`."""
+        """Not for callers: use :meth:`open`."""
         self._live = live
         self._flush_documents = flush_documents
         self._flush_bytes = flush_bytes
@@ -109,7 +109,7 @@ class SearchIndex:
 
     @property
     def holes(self) -> tuple[Hole, ...]:
-        """Where the log was damaged, and which records are not to be found because of that."""
+        """Damaged places of the log, and the records that cannot be found because of them."""
         return self._live.holes
 
     # --- documents
@@ -290,7 +290,7 @@ class SearchIndex:
         )
 
     def counters(self) -> dict[str, int]:
-        """For metrics: sizes now, and how often what happened since the index was opened."""
+        """Sizes as of now, and how often things happened since the index was opened."""
         with self._live.lock:
             parts, memory = self._live.parts, self._live.memory
             return {

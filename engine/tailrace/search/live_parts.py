@@ -26,7 +26,7 @@ _logger = logging.getLogger("tailrace")
 
 
 class LiveParts:
-    """``parts`` in the order of the log, ``memory`` behind them.
+    """``parts`` in the order of the log, and ``memory``, which is newer than all of them.
 
     Every searchable record below ``durable_position`` of the log is in a part or a hole.
     """
@@ -34,7 +34,7 @@ class LiveParts:
     def __init__(
         self, storage: Storage, directory: str, parts: Sequence[Part], listed: PartList
     ) -> None:
-        """Use :meth:`open`."""
+        """Not for callers: use :meth:`open`."""
         self._storage = storage
         self._directory = directory
         self.lock = threading.Lock()
@@ -82,7 +82,7 @@ class LiveParts:
 
     @property
     def holes(self) -> tuple[Hole, ...]:
-        """Where the log was damaged, and which records are not to be found because of that."""
+        """Damaged places of the log, and the records that cannot be found because of them."""
         if not self._holes:
             return ()
         with self.lock:
@@ -93,11 +93,12 @@ class LiveParts:
         return tuple(hole for hole in found if hole is not None)
 
     def add_holes(self, holes: Sequence[Hole]) -> None:
-        """They stand behind all those known."""
+        """Remember more holes, all of them behind those known."""
         with self.lock:
             self._holes = (*self._holes, *holes)
 
     def replace_hole(self, hole: Hole, left: Sequence[Hole]) -> None:
+        """Remember ``left``, what is still damaged, instead of ``hole``."""
         with self.lock:
             at = [known.position for known in self._holes].index(hole.position)
             self._holes = (*self._holes[:at], *left, *self._holes[at + 1 :])
@@ -157,13 +158,19 @@ class LiveParts:
         return Part.open(self._storage, self._directory, number, written.checksum, span)
 
     def append(self, part: Part | None, position: int, memory: MemoryPart | None) -> None:
-        """All below ``position`` is on disk, the last of it in ``part``; as :meth:`_publish`."""
+        """All below ``position`` is on disk, the last of it in ``part``. ``memory`` if it is new.
+
+        Raises OSError; then nothing is changed.
+        """
         with self._changing:
             parts = (*self.parts, part) if part is not None else self.parts
             self._publish(parts, position, memory)
 
     def replace(self, victims: Sequence[Part], merged: Part | None) -> None:
-        """``merged`` holds all that is left of ``victims``, which are neighbours."""
+        """``merged`` holds all that is left of ``victims``, which are neighbours.
+
+        Raises OSError; then nothing is changed.
+        """
         with self._changing:
             # Flushes may have added parts behind the victims; nothing else changes the list.
             at = self.parts.index(victims[0])
@@ -172,7 +179,7 @@ class LiveParts:
             self._publish(self.parts[:at] + new + rest, self.durable_position, None)
 
     def rewind(self, position: int) -> int:
-        """Forget what reaches beyond log ``position``; from where on all is forgotten now."""
+        """Forget parts that reach beyond log ``position``; the position from which all is gone."""
         with self._changing:
             kept = self._listed(self.parts, self.durable_position, self._floors).before(position)
             self._publish(self.parts[: len(kept.parts)], kept.position, MemoryPart())
@@ -249,6 +256,7 @@ class LiveParts:
             part.users += 1
 
     def release(self, parts: Iterable[Part]) -> None:
+        """Give back what :meth:`hold` took: a retired part is closed by the last to do so."""
         with self.lock:
             for part in parts:
                 part.users -= 1

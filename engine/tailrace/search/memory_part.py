@@ -29,7 +29,7 @@ class MemoryPart:
         return self._native.size_bytes
 
     def add(self, documents: Iterable[Document], older: Sequence[NativePart]) -> int:
-        """Index documents; those known here or in the ``older`` parts are passed over.
+        """Index documents; those that this or an ``older`` part already holds are passed over.
 
         Returns how many were new. MemoryError leaves a part that takes no more documents.
         """

@@ -10,6 +10,7 @@ from tailrace.storage import Mapping, Storage
 
 
 def part_name(number: int) -> str:
+    """The file of part ``number``, without its directory."""
     return f"{number:016x}.part"
 
 

@@ -1,4 +1,4 @@
-"""The part files that a start finds: those that are whole, and those that nobody wants."""
+"""The part files that a start finds: those to open, and orphans to remove."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _logger = logging.getLogger("tailrace")
 
 
 def open_parts(storage: Storage, directory: str, listed: PartList) -> tuple[list[Part], PartList]:
-    """The parts that are whole, up to the first that is not, and the list that says so."""
+    """The listed parts that are whole, up to the first that is not, and a list of just those."""
     parts: list[Part] = []
     for entry in listed.parts:
         span = entry.first_position, entry.end_position

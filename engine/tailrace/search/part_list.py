@@ -44,7 +44,7 @@ class Hole(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lost: tuple[tuple[int, int, int], ...]
 
     def above(self, floors: Mapping[int, int]) -> Hole | None:
-        """What of it is still to be missed when all below ``floors`` is gone; None: nothing."""
+        """The hole without records below ``floors``, gone anyway; None if none is left."""
         lost = tuple(
             (stream_id, max(first, floors.get(stream_id, 0)), stop)
             for stream_id, first, stop in self.lost
@@ -65,7 +65,7 @@ class PartList(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     holes: tuple[Hole, ...] = ()
 
     def before(self, position: int) -> PartList:
-        """What is left if nothing may be claimed from ``position`` on, which is in no hole."""
+        """The list that claims nothing from log ``position`` on. That must not be in a hole."""
         parts = tuple(entry for entry in self.parts if entry.end_position <= position)
         first_dropped = [entry.first_position for entry in self.parts[len(parts) :]]
         end = min([self.position, position, *first_dropped])

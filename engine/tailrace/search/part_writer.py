@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 
+from tailrace.limits import MIB
 from tailrace.native import crc32c
 from tailrace.search.analyzer import VERSION as ANALYZER_VERSION
 from tailrace.search.native_score import SECTION_COUNT, NativeMerge, Source
@@ -18,7 +19,7 @@ HEADER_BYTES: Final = 288
 _FIXED: Final = Struct("<8sIIIIIIQQQQ")
 _SECTION: Final = Struct("<QQII")
 _TAIL: Final = Struct("<I")
-_CHUNK_BYTES: Final = 4 * 1024 * 1024
+_CHUNK_BYTES: Final = 4 * MIB
 _ALIGNMENT: Final = 8
 
 assert _FIXED.size + SECTION_COUNT * _SECTION.size + 2 * _TAIL.size == HEADER_BYTES

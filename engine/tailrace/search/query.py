@@ -14,7 +14,7 @@ from tailrace.search.analyzer import analyze_query
 
 
 def parse_query(query: str) -> dict[str, int]:
-    """Term → how often it stands in the query, in the order of first appearance."""
+    """Each term and how often it stands in the query, in the order of first appearance."""
     if len(query) * 4 > QUERY_BYTES_MAX:
         cut = query.encode("utf-8", "replace")[:QUERY_BYTES_MAX]
         query = cut.decode("utf-8", "ignore")

@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from tailrace.limits import KIB
 from tailrace.search.analyzer import analyze, analyze_query, raw_runs
 from tailrace.search.document import display_values
 from tailrace.search.query import parse_query
 
 _SPACES: Final = re.compile(r"\s+")
-# Of a longer text, the part from just before the first match is looked through.
-_SCAN_CHARS_MAX: Final = 64 * 1024
+# Of a longer text only so much is looked through, from just before the first match.
+_SCAN_CHARS_MAX: Final = 64 * KIB
 _BEFORE_CHARS: Final = 1024
 _CUT: Final = "…"
 

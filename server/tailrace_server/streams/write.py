@@ -54,7 +54,7 @@ async def put_stream(context: Context, call: Call) -> Answer:
     """Create a stream or a fork, or confirm one with the same configuration."""
     key = written_key(call)
     sent = stream_request.create_headers(call.request)
-    fork = None if sent.fork is None else _fork_point(context, call, sent.fork)
+    fork = None if sent.fork is None else _fork_point(call, sent.fork)
     # A fork without a content type has its source's, which says what the body is.
     content_type = sent.content_type or _type_of(context, fork)
     operation = Create(
@@ -75,7 +75,7 @@ async def put_stream(context: Context, call: Call) -> Answer:
     return stream_response.created(outcome, _location(call.request))
 
 
-def _fork_point(context: Context, call: Call, fork: ForkHeaders) -> ForkPoint:
+def _fork_point(call: Call, fork: ForkHeaders) -> ForkPoint:
     source = source_key(fork.source, headers.STREAM_FORKED_FROM)
     if not may(call.grant, Right.READ, source):
         raise no_stream(source.stream)

@@ -1,4 +1,4 @@
-"""What a search is asked and what it answers. The top k themselves are kept in C."""
+"""What a search is asked for and what it gives, as values. The best hits are picked in C."""
 
 from __future__ import annotations
 
