@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Final, cast
@@ -45,6 +46,7 @@ from tailrace_server.keys import KeyRing
 from tailrace_server.live import CutOff, LiveResponse
 from tailrace_server.protocol.message import HeaderList, Request, Response
 from tailrace_server.service import Service
+from tailrace_server.threads import in_thread, in_thread_or_here
 
 _JOIN_BYTES_MAX: Final = 64 * 1024
 _BLOCK_BYTES: Final = 64 * 1024
@@ -100,7 +102,7 @@ def mount_app(
 
     async def start() -> None:
         nonlocal store, service
-        store = await trio.to_thread.run_sync(tailrace.open, data_dir)
+        store = await in_thread(partial(tailrace.open, data_dir))
         service = Service(store, config or ServiceConfig(), KeyRing(api_keys))
         service.context.metrics.add_front(lambda: app.counters, lambda: app.bodies.held)
 
@@ -117,8 +119,7 @@ def mount_app(
                 await service.drain()
         running.cancel()
         if store is not None:
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(store.close)
+            await in_thread_or_here(store.close)
 
     app.before_serving(start)
     app.after_serving(stop)
