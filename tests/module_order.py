@@ -211,6 +211,7 @@ tailrace_server.fast.tick
 tailrace_server.fast.connection
 tailrace_server.fast.listener
 tailrace_server.asgi_body
+tailrace_server.asgi_message
 tailrace_server.asgi_request
 tailrace_server.asgi
 tailrace_server.hypercorn_parts
