@@ -99,9 +99,8 @@ def mount_app(
     """An application that opens ``data_dir`` when its ASGI server starts and closes it at the end.
 
     For ``hypercorn --worker-class trio``, alone or mounted at a prefix: the server must run on
-    Trio, and send lifespan messages. An answer that cannot be finished raises, with what is in
-    ``docs/http.md`` for HTTP/2. One process only: the data directory is locked. Without ``api_keys``
-    every request is served, so something in front must decide who may come in.
+    Trio, and send lifespan messages. One process only: the data directory is locked. Without
+    ``api_keys`` every request is served, so something in front must decide who may come in.
     """
     app = TailraceApp(None, limits or FrontLimits(), access_log)
     store: tailrace.Store | None = None
