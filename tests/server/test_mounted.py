@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import hypercorn.asyncio
@@ -38,7 +39,7 @@ def config() -> Config:
 
 
 @asynccontextmanager
-async def under_hypercorn(app: object) -> AsyncIterator[str]:
+async def under_hypercorn(app: Any) -> AsyncIterator[str]:
     """The address at which it serves."""
     stop = trio.Event()
     serve = partial(hypercorn.trio.serve, app, config(), shutdown_trigger=stop.wait)
@@ -105,7 +106,7 @@ def test_a_server_without_trio_is_told_so_and_opens_nothing(tmp_path: Path) -> N
     async def serve() -> None:
         stop = asyncio.Event()
         app = mount_app(tmp_path / "data")
-        await hypercorn.asyncio.serve(app, config(), shutdown_trigger=stop.wait)  # type: ignore[arg-type]
+        await hypercorn.asyncio.serve(app, config(), shutdown_trigger=stop.wait)
 
     with pytest.raises(LifespanFailureError, match=NEEDS_TRIO):
         asyncio.run(serve())
