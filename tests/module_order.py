@@ -10,6 +10,7 @@ from typing import Final
 
 ORDER: Final = """
 tailrace.errors
+tailrace.threads
 tailrace.limits
 tailrace.offset
 tailrace.operation
@@ -133,6 +134,7 @@ tailrace_server.keys
 tailrace_server.logs
 tailrace_server.front_counters
 tailrace_server.metrics
+tailrace_server.threads
 tailrace_server.engine_bridge
 tailrace_server.following
 tailrace_server.fanout
@@ -209,6 +211,7 @@ tailrace_server.fast.tick
 tailrace_server.fast.connection
 tailrace_server.fast.listener
 tailrace_server.asgi_body
+tailrace_server.asgi_message
 tailrace_server.asgi_request
 tailrace_server.asgi
 tailrace_server.hypercorn_parts

@@ -29,7 +29,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
-from tailrace import validate
+from tailrace import threads, validate
 from tailrace.answers import Answers, Settled, poisoned
 from tailrace.batch import Batch, Kind
 from tailrace.catalog import Catalog
@@ -111,9 +111,9 @@ class Committer:
         return self._staging.staged_bytes
 
     def start(self) -> None:
+        """Raises :class:`~tailrace.threads.NoThread`."""
         if self._background:
-            self._thread = threading.Thread(target=self._run, name="tailrace-commit", daemon=True)
-            self._thread.start()
+            self._thread = threads.start("tailrace-commit", self._run)
 
     def submit(
         self,

@@ -26,6 +26,7 @@ from tailrace.snapshot_files import SnapshotFiles
 from tailrace.sorted_names import SortedNames
 from tailrace.staged import Publish
 from tailrace.storage import Storage
+from tailrace.threads import NoThread
 from tailrace.ticket import Group
 from tailrace.upkeep import Upkeep
 from tailrace.waiters import Waiters
@@ -39,7 +40,7 @@ def wall_clock_ms() -> int:
 
 
 def open_core(storage: Storage, options: Options, now_ms: Callable[[], int]) -> Core:
-    """Lock a directory and open what is in it. Raises StoreLocked, Corrupted, OSError."""
+    """Lock a directory and open it. Raises StoreLocked, Corrupted, NoThread, OSError."""
     storage.lock()
     try:
         return Core(storage, options, now_ms)
@@ -107,11 +108,15 @@ class Core:
             remove_released=self.snapshots.remove_released,
         )
         self.indexer.reconcile()
-        self.committer.start()
-        if options.background:
-            self.indexer.start()
-            self.upkeep.start()
-            self.indexer.poke(recovered.position)
+        try:
+            self.committer.start()
+            if options.background:
+                self.indexer.start()
+                self.upkeep.start()
+                self.indexer.poke(recovered.position)
+        except NoThread:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Make what is staged durable, write a checkpoint, give up the directory. Idempotent."""

@@ -39,7 +39,10 @@ class Rejected(TailraceError):
 
 
 class Overloaded(TailraceError):
-    """Staged bytes are at their bound; nothing was staged. Try again after ``retry_after_s``."""
+    """There is no room for it now, and nothing was done; try again after ``retry_after_s``.
+
+    Staged bytes are at their bound, the disk is full, or the system gives no more threads.
+    """
 
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)

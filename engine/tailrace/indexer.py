@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 
+from tailrace import threads
 from tailrace.batch import Batch, Kind, split_records
 from tailrace.catalog import Catalog
 from tailrace.log import Hole, Log
@@ -55,8 +56,8 @@ class Indexer:
         }
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="tailrace-index", daemon=True)
-        self._thread.start()
+        """Raises :class:`~tailrace.threads.NoThread`."""
+        self._thread = threads.start("tailrace-index", self._run)
 
     def reconcile(self) -> None:
         """After recovery: let the index forget what went while it was not told."""

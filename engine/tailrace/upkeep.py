@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from tailrace import filenames
+from tailrace import filenames, threads
 from tailrace.catalog import Catalog
 from tailrace.checkpoint import encode_checkpoint
 from tailrace.commit import Committer
@@ -77,8 +77,8 @@ class Upkeep:
         self.checkpoints = 0
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self._run, name="tailrace-upkeep", daemon=True)
-        self._thread.start()
+        """Raises :class:`~tailrace.threads.NoThread`."""
+        self._thread = threads.start("tailrace-upkeep", self._run)
 
     def poke(self, position: int) -> None:
         """The log is durable up to ``position``: run soon if that makes work."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any, Final, cast
@@ -22,6 +23,7 @@ from quart_trio import QuartTrio
 
 import tailrace
 from tailrace_server.asgi_body import AsgiBody
+from tailrace_server.asgi_message import END, WebSocketRefusal, response_start
 from tailrace_server.asgi_request import read_body, read_head
 from tailrace_server.body import BodyBudget, BodyShare
 from tailrace_server.config import ServiceConfig
@@ -37,20 +39,20 @@ from tailrace_server.front import (
     handle_safely,
     has_body,
     live_length,
-    no_websocket,
     whole_length,
 )
 from tailrace_server.front_counters import FrontCounters
 from tailrace_server.keys import KeyRing
 from tailrace_server.live import CutOff, LiveResponse
-from tailrace_server.protocol.message import HeaderList, Request, Response
+from tailrace_server.protocol.message import Request, Response
 from tailrace_server.service import Service
+from tailrace_server.threads import in_thread, in_thread_or_here
 
 _JOIN_BYTES_MAX: Final = 64 * 1024
 _BLOCK_BYTES: Final = 64 * 1024
-_END: Final[Any] = {"type": "http.response.body", "body": b"", "more_body": False}
-RESETS: Final = "tailrace.resets"
-"""In a scope's ``extensions``: an answer that is left without an end is reset by the server."""
+NEEDS_TRIO: Final = "tailrace needs an ASGI server that runs on Trio: hypercorn --worker-class trio"
+CUTS_OFF: Final = "tailrace.cuts_off"
+"""In a scope's ``extensions``: the server cuts off an answer that is left without an end."""
 _DRAIN_S: Final = 4.0
 """Quart cancels what is left 5 s after the shutdown message."""
 
@@ -71,6 +73,13 @@ class TailraceApp(QuartTrio):
         self.asgi_http_class = cast(Any, HttpConnection)
         self.asgi_websocket_class = cast(Any, WebSocketRefusal)
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "lifespan" and not trio.lowlevel.in_trio_run():
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": NEEDS_TRIO})
+            return
+        await super().__call__(scope, receive, send)
+
 
 def create_app(
     service: Handler, *, limits: FrontLimits | None = None, access_log: bool = False
@@ -89,9 +98,9 @@ def mount_app(
 ) -> TailraceApp:
     """An application that opens ``data_dir`` when its ASGI server starts and closes it at the end.
 
-    For ``hypercorn --worker-class trio``, alone or mounted at a prefix; the server must send
-    lifespan messages. One process only: the data directory is locked. Without ``api_keys``
-    every request is served, so something in front must decide who may come in.
+    For ``hypercorn --worker-class trio``, alone or mounted at a prefix: the server must run on
+    Trio, and send lifespan messages. One process only: the data directory is locked. Without
+    ``api_keys`` every request is served, so something in front must decide who may come in.
     """
     app = TailraceApp(None, limits or FrontLimits(), access_log)
     store: tailrace.Store | None = None
@@ -100,7 +109,7 @@ def mount_app(
 
     async def start() -> None:
         nonlocal store, service
-        store = await trio.to_thread.run_sync(tailrace.open, data_dir)
+        store = await in_thread(partial(tailrace.open, data_dir))
         service = Service(store, config or ServiceConfig(), KeyRing(api_keys))
         service.context.metrics.add_front(lambda: app.counters, lambda: app.bodies.held)
 
@@ -117,12 +126,15 @@ def mount_app(
                 await service.drain()
         running.cancel()
         if store is not None:
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(store.close)
+            await in_thread_or_here(store.close)
 
     app.before_serving(start)
     app.after_serving(stop)
     return app
+
+
+class Unfinished(Exception):
+    """An answer has begun and cannot be finished: the server is to cut it off."""
 
 
 class HttpConnection:
@@ -136,6 +148,8 @@ class HttpConnection:
         self._waiting = False
         self._sending = False
         self._cut_short = False
+        self._unfinished = False
+        self._cuts_off = CUTS_OFF in (scope.get("extensions") or {})
         self._http_1 = scope["http_version"] in ("1.0", "1.1")
         self._share = BodyShare(app.bodies)
         self._body: AsgiBody | None = None
@@ -174,6 +188,8 @@ class HttpConnection:
                 ms=round((time.perf_counter() - started) * 1000, 2),
                 client=client[0] if client else None,
             )
+        if self._unfinished and not self._cuts_off:
+            raise Unfinished(f"the answer was cut off after {sent} bytes")
 
     async def _request(self, receive: ASGIReceiveCallable) -> Request | Response | None:
         """The request to handle, the answer to one that is not, or None: its client left."""
@@ -247,12 +263,13 @@ class HttpConnection:
         if unread:
             await self._linger()
         self._sending = False  # a server may say that the client left while it ends the answer
-        # The front closes an HTTP/1.1 connection whose answer does not end, and resets an HTTP/2
-        # stream. Another server's HTTP/2 may leave the client waiting: that one is given an end,
-        # and has a length or a last delimiter to compare with.
-        resets = self._http_1 or RESETS in (self._scope.get("extensions") or {})
-        if not (self._cut_short and resets):
-            await self._patiently(send, _END)
+        # An answer of HTTP/2 that ends short of its length is malformed (RFC 9113 section 8.1.1),
+        # which is known at once; an answer without an end some servers leave open for a while.
+        told = isinstance(response, LiveResponse) and live_length(response) is not None
+        ends_malformed = told and not self._http_1 and not self._cuts_off
+        self._unfinished = self._cut_short and not ends_malformed
+        if not self._unfinished:
+            await self._patiently(send, END)
         return sent
 
     async def _notice_leaving(self, request: Request, receive: ASGIReceiveCallable) -> None:
@@ -270,7 +287,7 @@ class HttpConnection:
         self, request: Request, response: LiveResponse, send: ASGISendCallable
     ) -> int:
         length = live_length(response)
-        await send(_start(response.status, response.headers, length))
+        await send(response_start(response.status, response.headers, length))
         sent = 0
 
         async def send_data(data: bytes) -> None:
@@ -301,7 +318,7 @@ class HttpConnection:
     async def _send(self, method: str, response: Response, send: ASGISendCallable) -> int:
         """Send everything but the end of the response."""
         length = whole_length(response, method)
-        await send(_start(response.status, response.headers, length))
+        await send(response_start(response.status, response.headers, length))
         if not length or not has_body(method, response.status):
             return 0
         pieces: Iterable[bytes | bytearray | memoryview] = response.body
@@ -327,7 +344,6 @@ class HttpConnection:
         with trio.move_on_after(self._app.limits.send_timeout_s) as patience:
             await send(message)
         if patience.cancelled_caught:
-            self._cut_short = True
             self._handling.cancel()
             await trio.lowlevel.checkpoint()
 
@@ -336,7 +352,7 @@ class HttpConnection:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._discard, receive)
             await self._linger()
-            await self._patiently(send, _END)
+            await self._patiently(send, END)
             nursery.cancel_scope.cancel()
 
     async def _linger(self) -> None:
@@ -362,31 +378,3 @@ class HttpConnection:
         service = self._app.service
         assert service is not None  # _request() refused the request otherwise
         return service
-
-
-class WebSocketRefusal:
-    """Answers a WebSocket handshake: there is none here, tailing is SSE or long-poll."""
-
-    def __init__(self, app: TailraceApp, scope: dict[str, Any]) -> None:
-        self._scope = scope
-
-    async def __call__(self, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-        await receive()  # websocket.connect
-        if "websocket.http.response" not in (self._scope.get("extensions") or {}):
-            await send({"type": "websocket.close", "code": 1000, "reason": None})
-            return
-        response = no_websocket().response()
-        start = _start(response.status, response.headers, whole_length(response, "GET"))
-        start["type"] = "websocket.http.response.start"
-        await send(start)
-        body = b"".join(response.body)
-        await send(
-            cast(Any, {"type": "websocket.http.response.body", "body": body, "more_body": False})
-        )
-
-
-def _start(status: int, headers: HeaderList, length: int | None) -> Any:
-    fields = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    if length is not None:
-        fields.append((CONTENT_LENGTH.encode(), b"%d" % length))
-    return {"type": "http.response.start", "status": status, "headers": fields}

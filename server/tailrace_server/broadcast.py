@@ -24,6 +24,7 @@ from tailrace_server.engine_bridge import EngineBridge, Subscription
 from tailrace_server.following import Follow
 from tailrace_server.protocol import sse
 from tailrace_server.protocol.cursor import INTERVAL_S, JITTER_S_MAX, next_cursor
+from tailrace_server.threads import in_thread_or_here
 
 STEP_BYTES_MAX: Final = 64 * limits.KIB
 """About what one call sends to each member, and so what a slow one may leave behind."""
@@ -181,11 +182,7 @@ class Broadcast:
     async def _take_in_thread(self, audience: Audience, step: Step) -> None:
         call = partial(fanout.send_to_all, audience.descriptors, step.data)
         # Not abandoned when cancelled: the call has descriptors in use.
-        with trio.CancelScope(shield=True):
-            try:
-                shorts = await trio.to_thread.run_sync(call, limiter=self._threads)
-            except RuntimeError:  # the system gives us no more threads
-                shorts = call()
+        shorts = await in_thread_or_here(call, self._threads)
         audience.settle(step, shorts)
         self._mark(audience)
 

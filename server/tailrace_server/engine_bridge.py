@@ -22,6 +22,7 @@ from tailrace.operation import Append, Create, Operation, StreamKey
 from tailrace.outcome import Appended, Created, Outcome
 from tailrace.rows import AppendedRows, Rows
 from tailrace.ticket import RowsTaken
+from tailrace_server.threads import in_thread, in_thread_or_here
 
 T = TypeVar("T")
 
@@ -287,21 +288,29 @@ class EngineBridge:
     async def near(
         self, key: StreamKey, ordinal: int, work: Callable[[], T], *, inline: bool = True
     ) -> T:
-        """Run reading ``work`` here if its data is in memory, in a worker thread otherwise."""
+        """Run reading ``work`` here if its data is in memory, in a worker thread otherwise.
+
+        Raises :class:`~tailrace.errors.Overloaded` if it needs a thread and there is none, as
+        :meth:`search` and :meth:`on_disk` do.
+        """
         if inline and self.is_near(key, ordinal):
             return work()
-        return await trio.to_thread.run_sync(work, limiter=self._read_limiter)
+        return await in_thread(work, self._read_limiter)
 
     async def search(self, work: Callable[[], T]) -> T:
         """Run searching ``work`` in a worker thread; few at a time, they take whole cores."""
-        return await trio.to_thread.run_sync(work, limiter=self._search_limiter)
+        return await in_thread(work, self._search_limiter)
 
     async def on_disk(self, work: Callable[[], T]) -> T:
         """Run ``work`` on files of its own, which may take its time, in a worker thread.
 
         Cancelling waits for it: half a write is none.
         """
-        return await trio.to_thread.run_sync(work, limiter=self._disk_limiter)
+        return await in_thread(work, self._disk_limiter)
+
+    async def clean_up(self, work: Callable[[], T]) -> T:
+        """The same for what must not be left undone, and is little. It cannot be cancelled."""
+        return await in_thread_or_here(work, self._disk_limiter)
 
     def subscribe(self, stream_id: int) -> Subscription:
         return Subscription(self, stream_id)

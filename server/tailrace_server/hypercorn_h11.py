@@ -21,6 +21,7 @@ from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.typing import AppWrapper
 
+from tailrace_server.asgi import CUTS_OFF
 from tailrace_server.front import CONTENT_LENGTH, FrontLimits, Refusal, head_late
 from tailrace_server.front_counters import FrontCounters
 from tailrace_server.hypercorn_parts import parts_of
@@ -165,6 +166,7 @@ def _asking(app: AppWrapper, method: Callable[[], str], asked: Callable[[], Any]
 
         if scope["type"] == "http":
             scope["method"] = method()
+            scope["extensions"][CUTS_OFF] = {}
         await app(scope, ask, send, sync_spawn, call_soon)
 
     return asking

@@ -38,7 +38,7 @@ from hypercorn.protocol.h2 import (
 from hypercorn.typing import AppWrapper
 from hypercorn.typing import Event as IOEvent
 
-from tailrace_server.asgi import RESETS
+from tailrace_server.asgi import CUTS_OFF
 from tailrace_server.front import (
     CONTENT_LENGTH,
     METHODS,
@@ -89,7 +89,7 @@ class Http2(H2Protocol):
     def __init__(
         self, wrapper: ProtocolWrapper, limits: FrontLimits, counters: FrontCounters
     ) -> None:
-        super().__init__(*parts_of(wrapper, _resetting(wrapper.app)))
+        super().__init__(*parts_of(wrapper, _told(wrapper.app)))
         self._limits = limits
         self._counters = counters
 
@@ -206,11 +206,11 @@ def _refusal(request: h2.events.RequestReceived) -> Refusal | None:
     return None
 
 
-def _resetting(app: AppWrapper) -> AppWrapper:
+def _told(app: AppWrapper) -> AppWrapper:
     """``app``, told what happens to an answer that it does not end."""
 
     async def told(scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any) -> None:
-        scope["extensions"][RESETS] = {}
+        scope["extensions"][CUTS_OFF] = {}
         await app(scope, receive, send, sync_spawn, call_soon)
 
     return told

@@ -20,7 +20,7 @@ import trio
 
 import tailrace
 from tailrace import limits
-from tailrace.errors import Corrupted, Rejected, StoreClosed
+from tailrace.errors import Corrupted, Overloaded, Rejected, StoreClosed
 from tailrace_server.audience import Member, Wire
 from tailrace_server.broadcast import Broadcast
 from tailrace_server.config import ServiceConfig
@@ -190,7 +190,7 @@ class Hub:
         try:
             with self.reader(reader.stream_id) as subscription:
                 await self._follow(reader, send, subscription)
-        except RequestError:
+        except (RequestError, Overloaded):
             await send(sse.retry(CAPACITY_RETRY_S * 1000))
         except (Rejected, StoreClosed):
             return  # deleted, trimmed away below a reader that lagged, or all is over

@@ -32,6 +32,7 @@ from tailrace import (
 from tests.engine.hooked_storage import HookedStorage, hold_log
 from tests.engine.thread_lab import KEY, PATIENCE_S, SMALL, in_threads, opened
 from tests.engine.workload import read_all
+from tests.no_threads import no_threads
 
 
 def test_staged_bytes_are_bounded(tmp_path: Path) -> None:
@@ -149,6 +150,19 @@ def test_closing_while_appends_are_in_flight_keeps_what_was_acknowledged(tmp_pat
             assert len(records) == len(bases), "everything staged was made durable, and answered"
             for number, own in enumerate(acknowledged):
                 assert all(records[base] == b"%d" % number for base in own)
+
+
+@pytest.mark.parametrize("started", [0, 1, 2])
+def test_a_store_without_its_threads_is_not_opened(tmp_path: Path, started: int) -> None:
+    with opened(tmp_path) as store:
+        store.create(KEY)
+        store.append(KEY, [b"kept"])
+    running = threading.active_count()
+    with no_threads(after=started), pytest.raises(Overloaded, match="no more threads"):
+        tailrace.open(tmp_path)
+    assert threading.active_count() == running
+    with tailrace.open(tmp_path) as store:
+        assert read_all(store, KEY) == [b"kept"]
 
 
 def test_damage_met_by_a_search_is_left_to_the_next_start(tmp_path: Path) -> None:

@@ -295,24 +295,6 @@ async def test_what_comes_during_a_call_goes_out_in_the_next(
         assert all(f.tail.raw.count(b"event: data") <= 3 for f in followers)
 
 
-async def test_without_another_thread_a_call_is_made_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async def run_sync(*_: object, **__: object) -> None:
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(broadcast, "_CALL_MEMBERS_MAX", 0)
-    async with live_server(tmp_path) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(3)]
-        await server.together(3)
-        monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
-        await server.append("a", 1)
-        for follower in followers:
-            await batches(follower.tail, 2)
-        monkeypatch.undo()
-
-
 @pytest.mark.usefixtures("fanout_calls")
 async def test_half_a_character_is_held_back_from_members(tmp_path: Path) -> None:
     async with live_server(tmp_path) as server:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+import socket
 
 import pytest
 import trio
 
 from tailrace_server.front import FrontLimits
+from tests.project import read
 from tests.server.front_support import (
     GET,
+    PATIENCE_S,
     QUICK,
+    Running,
     both,
     eventually,
     post,
@@ -190,3 +195,56 @@ async def test_a_smuggled_request_is_not_served(kind: str) -> None:
         assert answer.header("content-type") == "application/json"
         assert await client.ended()
         assert not server.service.requests
+
+
+async def slow_reader(server: Running, path: bytes) -> trio.SocketStream:
+    """A client whose kernel takes little beyond what it reads itself."""
+    sock = trio.socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    await sock.connect(("127.0.0.1", server.port))
+    stream = trio.SocketStream(sock)
+    await stream.send_all(GET % path)
+    return stream
+
+
+@both
+@pytest.mark.parametrize("path", [b"large?n=3000000", b"at-once?n=3000000", b"flood"])
+async def test_a_client_that_reads_a_byte_at_a_time_is_cut_off(kind: str, path: bytes) -> None:
+    """What it takes is too little for its kernel to ask for more within the time."""
+    async with running(kind, QUICK, receive_buffer=4096) as server:
+        async with await slow_reader(server, path) as client:
+            await eventually(lambda: server.front.connections == 1)
+            with trio.fail_after(PATIENCE_S):
+                while server.front.connections:
+                    await client.receive_some(1)
+                    await trio.sleep(0.02)
+
+
+@pytest.mark.parametrize("path", [b"large?n=60000", b"at-once?n=60000"])
+async def test_a_client_that_reads_slowly_gets_all_of_it(path: bytes) -> None:
+    """In more time than one has that takes nothing."""
+    async with running("fast", QUICK, receive_buffer=4096) as server:
+        async with await slow_reader(server, path) as client:
+            began = trio.current_time()
+            found = b""
+            while len(found.partition(b"\r\n\r\n")[2]) < 60_000:
+                piece = await client.receive_some(4096)
+                assert piece, "cut off"
+                found += piece
+                await trio.sleep(0.05)
+            assert trio.current_time() - began > QUICK.send_timeout_s
+
+
+def test_the_times_that_a_client_has_are_documented() -> None:
+    """docs/http.md says them in numbers."""
+    limits = FrontLimits()
+    section = read("docs/http.md").partition("## Slow clients\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[2] for line in section.splitlines() if line.startswith("|")]
+    numbers = [[int(word) for word in re.findall(r"\d+", row)] for row in rows[2:]]
+    assert numbers == [
+        [limits.head_timeout_s],
+        [limits.body_timeout_s, limits.body_bytes_per_s_min // 1024],
+        [limits.send_timeout_s],
+        [limits.idle_timeout_s],
+        [limits.linger_s],
+    ]

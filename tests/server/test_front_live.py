@@ -8,19 +8,14 @@ import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import httpx
-import hypercorn.trio
 import pytest
 import trio
 from h2.connection import H2Connection
-from hypercorn.config import Config
-from hypercorn.middleware.dispatcher import TrioDispatcherMiddleware
 
 import tailrace
-from tailrace_server.asgi import mount_app
 from tailrace_server.config import ServiceConfig
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.hypercorn_front import HypercornFront, tls_context
@@ -163,30 +158,3 @@ async def test_http_2_streams_that_leave_are_freed(
         await eventually(lambda: server.readers == 2)
         await trio.aclose_forcefully(stream)
         await eventually(lambda: server.readers == 0)
-
-
-async def test_mounted_in_another_server(tmp_path: Path) -> None:
-    """At a prefix, with the store opened and closed by the server's life cycle."""
-    config = Config()
-    config.bind = ["127.0.0.1:0"]
-    config.errorlog = None
-    for count in (1, 2):
-        app = mount_app(tmp_path / "data", api_keys=["k"])
-        stop = trio.Event()
-        serve = partial(
-            hypercorn.trio.serve,
-            TrioDispatcherMiddleware({"/streams": app}),
-            config,
-            shutdown_trigger=stop.wait,
-        )
-        async with trio.open_nursery() as nursery:
-            (url,) = await nursery.start(serve)
-            headers = {"x-api-key": "k"}
-            async with httpx.AsyncClient(base_url=f"{url}/streams", headers=headers) as client:
-                assert (await client.post(PATH, json=EVENT)).status_code == 204
-                assert len((await client.get(PATH)).json()["data"]) == count
-                assert (await client.get("/v1/sessions/a%2Fb")).status_code == 404
-                assert (await client.get(PATH, headers={"x-api-key": "x"})).status_code == 401
-            stop.set()
-        with tailrace.open(tmp_path / "data") as store:  # unlocked again
-            assert store.head(("sessions", "s")).tail == count

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 import trio
-from h2.config import H2Configuration
-from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import (
-    ConnectionTerminated,
-    DataReceived,
-    Event,
-    ResponseReceived,
-    StreamEnded,
-    StreamReset,
-)
-from h2.settings import SettingCodes
 
 import tailrace
 from tailrace_server.config import ServiceConfig
@@ -29,130 +17,13 @@ from tailrace_server.front import FrontLimits
 from tailrace_server.hypercorn_front import HypercornFront
 from tailrace_server.keys import KeyRing
 from tailrace_server.live import CutOff, LiveResponse, Send
-from tailrace_server.protocol.message import Request, Response
+from tailrace_server.protocol.message import Request
 from tailrace_server.service import Service
-from tests.server.front_support import PATIENCE_S, QUICK, Running, eventually, running
+from tests.server.front_support import QUICK, eventually, running
+from tests.server.http2_support import Fields, Frames, answer_with, frames_of
 
 LIMITS = FrontLimits(linger_s=0.2, send_timeout_s=0.5)
 DAMAGED = b"fill" * 30_000
-Fields = Sequence[tuple[str | bytes, str | bytes]]
-
-
-@dataclass
-class Frames:
-    """One stream, as its client sees it."""
-
-    status: int = 0
-    body: bytes = b""
-    ended: bool = False
-    reset: int | None = None
-
-    @property
-    def over(self) -> bool:
-        return self.ended or self.reset is not None
-
-
-@dataclass
-class FrameClient:
-    """Sends requests without looking at them, and takes as much of an answer as ``window`` lets."""
-
-    stream: trio.abc.Stream
-    connection: H2Connection
-    streams: dict[int, Frames] = field(default_factory=dict)
-    ended: bool = False
-
-    async def ask(
-        self, path: bytes, method: str = "GET", *, end: bool = True, flush: bool = True
-    ) -> Frames:
-        number = self.connection.get_next_available_stream_id()
-        self.streams[number] = Frames()
-        fields: Fields = [
-            (":method", method),
-            (":scheme", "http"),
-            (":authority", "127.0.0.1"),
-            (":path", path),
-        ]
-        self.connection.send_headers(number, fields, end_stream=end)
-        if flush:
-            await self.flush()
-        return self.streams[number]
-
-    async def flush(self) -> None:
-        await self.stream.send_all(self.connection.data_to_send())
-
-    async def over(self, frames: Frames) -> Frames:
-        await self.until(lambda: frames.over)
-        return frames
-
-    async def until(self, condition: object) -> None:
-        with trio.fail_after(PATIENCE_S):
-            while not condition():  # type: ignore[operator]
-                data = await self.stream.receive_some()
-                assert data, "the connection ended"
-                for event in self.connection.receive_data(bytes(data)):
-                    self._take(event)
-                await self.flush()
-
-    async def ends(self) -> None:
-        """Until the server ends the connection."""
-        with trio.fail_after(PATIENCE_S):
-            while data := await self.stream.receive_some():
-                for event in self.connection.receive_data(bytes(data)):
-                    self._take(event)
-
-    def _take(self, event: Event) -> None:
-        if isinstance(event, ConnectionTerminated):
-            self.ended = True
-            return
-        frames = self.streams.get(getattr(event, "stream_id", None) or 0)
-        if frames is None:
-            return
-        if isinstance(event, ResponseReceived):
-            frames.status = int(dict(event.headers)[b":status"])
-        elif isinstance(event, DataReceived):
-            frames.body += event.data
-            if self.connection.local_settings.initial_window_size:
-                self.connection.acknowledge_received_data(
-                    event.flow_controlled_length, event.stream_id
-                )
-        elif isinstance(event, StreamEnded):
-            frames.ended = True
-        elif isinstance(event, StreamReset):
-            frames.reset = int(event.error_code)
-
-
-@asynccontextmanager
-async def frames_of(port: int, *, window: int | None = None) -> AsyncIterator[FrameClient]:
-    connection = H2Connection(
-        H2Configuration(validate_outbound_headers=False, normalize_outbound_headers=False)
-    )
-    connection.initiate_connection()
-    if window is not None:
-        connection.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: window})
-    stream = await trio.open_tcp_stream("127.0.0.1", port)
-    try:
-        client = FrameClient(stream, connection)
-        await client.flush()
-        yield client
-    finally:
-        await trio.aclose_forcefully(stream)
-
-
-def answer_with(server: Running, pieces: int, error: Exception | None, length: int | None) -> None:
-    """Let the service double answer with a body that it does not finish."""
-
-    async def run(send: Send) -> None:
-        for _ in range(pieces):
-            await send(b"k" * 1000)
-        if error is not None:
-            raise error
-
-    async def handle(request: Request) -> Response | LiveResponse:
-        if request.path == "/cut":
-            return LiveResponse(200, (), run, length, ends=True)
-        return Response(200, (), (b"whole",))
-
-    server.service.handle = handle  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("length", [None, 50_000])
@@ -161,7 +32,7 @@ async def test_an_answer_that_cannot_be_finished_is_reset_rfc_9113_section_8_1(
     error: Exception, length: int | None
 ) -> None:
     async with running("hypercorn", LIMITS) as server, frames_of(server.port) as client:
-        answer_with(server, 40, error, length)
+        answer_with(server.service, 40, error, length)
         frames = await client.over(await client.ask(b"/cut"))
         assert (frames.status, frames.reset) == (200, ErrorCodes.INTERNAL_ERROR)
         assert not frames.ended
@@ -172,7 +43,7 @@ async def test_an_answer_that_cannot_be_finished_is_reset_rfc_9113_section_8_1(
 
 async def test_an_answer_that_is_finished_is_not_reset() -> None:
     async with running("hypercorn", LIMITS) as server, frames_of(server.port) as client:
-        answer_with(server, 300, None, None)
+        answer_with(server.service, 300, None, None)
         frames = await client.over(await client.ask(b"/cut"))
         assert (frames.ended, frames.reset, len(frames.body)) == (True, None, 300_000)
 
@@ -223,7 +94,7 @@ async def test_a_damaged_snapshot_and_its_bootstrap_are_reset(tmp_path: Path) ->
 async def test_a_client_that_takes_nothing_loses_its_stream_alone(path: bytes) -> None:
     async with running("hypercorn", LIMITS) as server, frames_of(server.port, window=0) as client:
         if path == b"/cut":
-            answer_with(server, 1000, None, None)
+            answer_with(server.service, 1000, None, None)
         stalled = await client.ask(path)
         await client.until(lambda: stalled.status)
         await client.over(stalled)
@@ -268,7 +139,7 @@ async def test_a_client_that_leaves_in_the_midst_of_an_answer_leaves_nothing(pat
     patient = FrontLimits(send_timeout_s=600)
     async with running("hypercorn", patient) as server:
         if path == b"/cut":
-            answer_with(server, 1000, None, None)
+            answer_with(server.service, 1000, None, None)
         async with frames_of(server.port, window=1000) as client:
             frames = await client.ask(path)
             await client.until(lambda: frames.body)

@@ -15,6 +15,7 @@ import trio
 import tailrace
 from tailrace.operation import Operation
 from tailrace_server.config import ServiceConfig
+from tailrace_server.fast import heads
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.fast.reactor import Reactor
 from tailrace_server.fast.turn import CLOSE, HANDOVER, REQUEST, Row
@@ -99,6 +100,31 @@ async def test_appends_reads_heads_and_errors_need_no_task(tmp_path: Path) -> No
         metrics = (await ask(client, get(b"metrics"))).body
         counted = b'tailrace_http_requests_total{route="%b",status="204"} 2.0'
         assert counted % b"/v1/stream/{stream_name*}" in metrics
+
+
+async def test_more_heads_than_are_kept_are_answered_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Appends with and without a producer, whose lanes end with their heads, and reads."""
+    monkeypatch.setattr(heads, "HEADS_MAX", 16)
+    async with serving(tmp_path) as (front, _, port):
+        paths = [b"v1/stream/s%d" % number for number in range(8)]
+        for path in paths:
+            async with await connect(port) as client:
+                assert (await ask(client, get(path, JSON, method=b"PUT"))).status == 201
+        handed_over = front.handed_over
+        async with await connect(port) as client:
+            for turn in range(10):
+                for path in paths:
+                    whose = (b"Producer-Id: p", b"Producer-Epoch: 0", b"Producer-Seq: %d" % turn)
+                    plain, mine = post(path, b"%d" % turn), post(path, b"[-%d]" % turn, *whose)
+                    await client.send(plain + mine + get(path))
+                    statuses = [(await client.answer("POST")).status for _ in "12"]
+                    assert statuses == [204, 200]
+                    records = [number for past in range(turn + 1) for number in (past, -past)]
+                    assert (await client.answer()).json() == records
+            assert 0 < front.figures()["heads_kept"] < 10 * 3 * len(paths)
+        assert front.handed_over == handed_over
 
 
 async def test_equal_heads_are_understood_once_whatever_the_length(tmp_path: Path) -> None:

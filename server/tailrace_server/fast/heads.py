@@ -7,18 +7,27 @@ and again is understood once, and its requests are neither cut out nor looked up
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from tailrace.limits import PRODUCER_NUMBER_MAX
+from tailrace.limits import KIB, PRODUCER_NUMBER_MAX
 from tailrace.operation import StreamKey
 from tailrace_server._reactor import ffi, lib
 from tailrace_server.context import Lane
 from tailrace_server.service import Known
 
-HEADS_MAX: Final = 4096
+HEADS_MAX: Final = 16 * KIB
+"""So many heads are kept: one for each of the connections that a front has by default, where each
+speaks of a stream of its own, and as many again for most. One takes 1 to 3 KiB, its key included,
+so all of them 40 MiB.
+
+A head beyond takes the place of any other, by lot. So of a few more, all in turn, most are still
+known, where the oldest going would have none known; and a head that is not known costs what
+understanding it does (10 to 30 us).
+"""
 HEAD_BYTES_MAX: Final = 1024
-"""So many heads are kept, up to this size; then the oldest goes."""
+"""Longer heads are understood each time."""
 _NUMBER_MAX: Final = 2**32 - 1
 _SEED_BYTES: Final[int] = lib.TR_HEAD_SEED_BYTES
 assert HEAD_BYTES_MAX <= lib.TR_HEAD_KEY_MAX
@@ -96,7 +105,6 @@ class Heads:
         self._known: list[Known | None] = []
         self._leaders: list[Any] = []
         self._fresh: dict[bytes, Known] = {}
-        self._next = 1
         self._lanes: _Numbers[tuple[Lane, str]]
         self.forget_all()
 
@@ -106,6 +114,7 @@ class Heads:
         self._known = [None] * (HEADS_MAX + 1)
         self._leaders = [None] * (HEADS_MAX + 1)
         self._fresh.clear()
+        self._used = 0
         self._lanes = _Numbers(HEADS_MAX)
 
     def by_number(self, number: int) -> Known:
@@ -135,8 +144,11 @@ class Heads:
         self._fresh.clear()
 
     def _put(self, key: bytes, known: Known) -> None:
-        number = self._next
-        self._next = number % HEADS_MAX + 1
+        if self._used < HEADS_MAX:
+            self._used += 1
+            number = self._used
+        else:
+            number = random.randint(1, HEADS_MAX)
         old = self._known[number]
         if old is not None and old.lane is not None:
             self._leave_lane(old)

@@ -17,6 +17,7 @@ from typing import Final
 
 import trio
 
+from tailrace.errors import Overloaded
 from tailrace_server.context import Found, Wait
 from tailrace_server.fast.alike import AlikeBatch
 from tailrace_server.fast.reactor import Reactor
@@ -26,8 +27,9 @@ from tailrace_server.fast.turn import LEFT, Taken
 from tailrace_server.front import HALF_CLOSE_GRACE_S, InSteps
 from tailrace_server.live import TOUCH_S_MIN
 from tailrace_server.protocol.cursor import company
-from tailrace_server.protocol.message import Chunk
+from tailrace_server.protocol.message import Chunk, Response
 from tailrace_server.service import Known
+from tailrace_server.threads import in_thread_or_here
 
 TOGETHER_S: Final = 0.01
 """Waits that end within so short a time end together, the first of them so much later."""
@@ -262,7 +264,14 @@ class Parked:
     async def _look_far(self, group: Group) -> None:
         wait = group.wait
         look = partial(self._service.look, group.known, wait, over=False)
-        found = await wait.hub.bridge.near(wait.head.key, wait.start, look)
+        try:
+            found = await wait.hub.bridge.near(wait.head.key, wait.start, look)
+        except Overloaded as error:
+            answer = self._service.fault(group.known, error)
+
+            def found(_cursor: int) -> Response:
+                return answer
+
         group.far = False
         if not group.handles:
             return
@@ -340,12 +349,8 @@ class Parked:
             self._sent()
 
     async def _send_in_thread(self, call: Callable[[], int]) -> None:
-        # Shielded: they are in no list any more, so nobody else would answer them.
-        with trio.CancelScope(shield=True):
-            try:
-                await trio.to_thread.run_sync(call, limiter=self._threads)
-            except RuntimeError:  # the system gives us no more threads
-                call()
+        # They are in no list any more, so nobody else would answer them.
+        await in_thread_or_here(call, self._threads)
         self._sent()
 
     def _sent(self) -> None:

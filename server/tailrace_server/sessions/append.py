@@ -9,8 +9,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-import trio
-
 from tailrace.limits import KIB
 from tailrace.operation import Append, Producer, Records, StreamKey, StreamOptions
 from tailrace.outcome import Appended, Outcome, Reason, Rejection
@@ -31,6 +29,7 @@ from tailrace_server.protocol.errors import RequestError, bad_request
 from tailrace_server.protocol.events import EventStamp, parse_events
 from tailrace_server.protocol.message import Response
 from tailrace_server.protocol.parse import AppendHeaders
+from tailrace_server.threads import in_thread
 
 INLINE_BODY_BYTES_MAX: Final = 256 * KIB
 """Larger bodies are taken apart in a worker thread: the event loop has others to serve."""
@@ -111,7 +110,7 @@ async def post_events(context: Context, call: Call) -> Answer:
     if len(body) <= INLINE_BODY_BYTES_MAX:
         plan = step(body)
     else:
-        plan = await trio.to_thread.run_sync(step, body)
+        plan = await in_thread(partial(step, body))
     return plan.answer(await context.bridge.perform(plan.operation))
 
 

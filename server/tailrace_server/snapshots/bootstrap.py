@@ -16,7 +16,7 @@ from typing import NamedTuple
 import structlog
 
 import tailrace
-from tailrace.errors import Corrupted, Rejected, StoreClosed
+from tailrace.errors import Corrupted, Overloaded, Rejected, StoreClosed
 from tailrace.operation import StreamKey
 from tailrace.outcome import Reason
 from tailrace.stream import DEFAULT_CONTENT_TYPE
@@ -105,8 +105,8 @@ async def _page(context: Context, head: tailrace.Head, ordinal: int) -> tailrace
         page = await context.bridge.read(
             head.key, ordinal, max_bytes=context.config.read_bytes_max, stop=head.tail
         )
-    except (Rejected, StoreClosed) as error:
-        raise CutOff from error  # trimmed past the reader, or deleted
+    except (Rejected, StoreClosed, Overloaded) as error:
+        raise CutOff from error  # trimmed past the reader, deleted, or no thread to read in
     except Corrupted as error:
         _log.error("corrupted", stream=str(head.key), error=str(error))
         raise CutOff from error

@@ -5,8 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-import trio
-
 import tailrace
 from tailrace import limits
 from tailrace.errors import Rejected
@@ -48,8 +46,7 @@ async def put_snapshot(context: Context, call: Call) -> Answer:
                 await _receive(request.stream, writer, bridge, limit)
             outcome = await bridge.on_disk(writer.commit)
         finally:
-            with trio.CancelScope(shield=True):
-                await bridge.on_disk(writer.abort)
+            await bridge.clean_up(writer.abort)
     except Rejected as error:
         return refused(error.rejection, key)
     return snapshot_message.stored(outcome)

@@ -7,7 +7,7 @@ from functools import partial
 import structlog
 
 import tailrace
-from tailrace.errors import Corrupted, Rejected
+from tailrace.errors import Corrupted, Overloaded, Rejected
 from tailrace_server.context import Answer, Call, Context
 from tailrace_server.engine_bridge import EngineBridge
 from tailrace_server.keys import Right
@@ -74,7 +74,7 @@ async def send_snapshot(bridge: EngineBridge, reader: tailrace.SnapshotReader, s
 async def _next_piece(bridge: EngineBridge, reader: tailrace.SnapshotReader) -> bytes:
     try:
         return await bridge.on_disk(reader.read)
-    except (Corrupted, OSError) as error:
+    except (Corrupted, Overloaded, OSError) as error:
         _log.error("snapshot_unreadable", stream=str(reader.head.key), error=str(error))
         raise CutOff from error
 
