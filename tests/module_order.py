@@ -68,6 +68,7 @@ tailrace.search
 tailrace.indexer
 tailrace.recovery
 tailrace.plain_append
+tailrace.native_rows
 tailrace.plain_rows
 tailrace.plan
 tailrace.plain_inbox

@@ -15,7 +15,14 @@ from tailrace.batch import APPEND, Batch, Flag, Kind
 from tailrace.fields import BadFields, Fields, Tag, Value, to_int, to_text
 from tailrace.operation import Producer, Snapshot, StreamKey
 from tailrace.producer import ProducerState
-from tailrace.stream import NO_PRODUCERS, StreamConfig, StreamState, after_append, is_json_type
+from tailrace.stream import (
+    NO_PRODUCERS,
+    StreamConfig,
+    StreamState,
+    after_append,
+    is_json_type,
+    plain_for,
+)
 
 
 class BucketState(NamedTuple):
@@ -204,6 +211,7 @@ def _create(catalog: Catalog, batch: Batch) -> Change:
         deleted=False,
         detached=False,
         snapshot=None,
+        plain=plain_for(config, closed=False, deleted=False),
     )
     states[batch.stream_id] = _append(catalog, empty, batch)
     names = (*gone.names, (key, batch.stream_id))
@@ -264,7 +272,8 @@ def _release(catalog: Catalog, state: StreamState, keep_name: bool) -> Change:
     """Take a stream away, or hide it while forks need it; then its sources, up the chain."""
     if state.forks > 0:
         # Forks need its records; nobody can ask for its snapshot any more.
-        return Change((state._replace(deleted=True, detached=not keep_name, snapshot=None),))
+        hidden = state._replace(deleted=True, detached=not keep_name, snapshot=None, plain=None)
+        return Change((hidden,))
     removed = [state.config.stream_id]
     source_id = state.config.source_id
     while source_id is not None:

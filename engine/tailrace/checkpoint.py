@@ -23,7 +23,7 @@ from tailrace.fields import BadFields, Tag, decode_fields, encode_fields, to_int
 from tailrace.native import crc32c
 from tailrace.operation import Producer, StreamKey
 from tailrace.producer import ProducerState
-from tailrace.stream import StreamConfig, StreamState, is_json_type
+from tailrace.stream import StreamConfig, StreamState, is_json_type, plain_for
 
 MAGIC: Final = b"TAILRCKP"
 VERSION: Final = 1
@@ -204,11 +204,12 @@ def _decode_stream(fields: dict[Tag, bytes], producers: list[bytes]) -> StreamSt
         base=to_int(fields[Tag.BASE]),
     )
     deleted = integer(Tag.DELETED)
+    closed = Tag.CLOSED in fields
     return StreamState(
         config=config,
         tail=to_int(fields[Tag.TAIL]),
         start=to_int(fields[Tag.START]),
-        closed=Tag.CLOSED in fields,
+        closed=closed,
         last_write_ms=to_int(fields[Tag.LAST_WRITE_MS]),
         last_touch_ms=to_int(fields[Tag.LAST_TOUCH_MS]),
         stream_seq=to_text(fields[Tag.STREAM_SEQ]) if Tag.STREAM_SEQ in fields else None,
@@ -219,4 +220,5 @@ def _decode_stream(fields: dict[Tag, bytes], producers: list[bytes]) -> StreamSt
         deleted=deleted is not None,
         detached=deleted == _DETACHED,
         snapshot=snapshot_from_fields(fields) if Tag.SNAPSHOT_ORDINAL in fields else None,
+        plain=plain_for(config, closed=closed, deleted=deleted is not None),
     )

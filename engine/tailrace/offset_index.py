@@ -49,17 +49,17 @@ class MemoryIndex:
     """The index of a segment that is still written, or whose file is not there yet."""
 
     def __init__(self) -> None:
-        self._firsts: dict[int, int] = {}
-        self._entries: dict[int, array[int]] = {}
+        # By stream id: its first ordinal here, and its entries.
+        self._streams: dict[int, tuple[int, array[int]]] = {}
 
     def add(self, stream_id: int, base_ordinal: int, record_count: int, offset: int) -> bool:
         """Note a batch. True if it is the stream's first in this segment."""
-        entries = self._entries.get(stream_id)
-        if entries is None:
-            self._firsts[stream_id] = base_ordinal
-            self._entries[stream_id] = array("I", (offset,)) * record_count
+        found = self._streams.get(stream_id)
+        if found is None:
+            self._streams[stream_id] = base_ordinal, array("I", (offset,)) * record_count
             return True
-        lost = base_ordinal - self._firsts[stream_id] - len(entries)
+        first, entries = found
+        lost = base_ordinal - first - len(entries)
         # Lost records stood before this batch, each with four bytes in a table of ends.
         if not 0 <= lost <= offset // 4:
             raise BadIndex(f"ordinal {base_ordinal} of stream id {stream_id} is out of order")
@@ -85,41 +85,45 @@ class MemoryIndex:
         Stream id 0 stands for no batch.
         """
         begun: list[tuple[int, int]] = []
-        entries_of, firsts = self._entries.get, self._firsts
+        find = self._streams.get
         for stream_id, base, count, offset in zip(
             stream_ids, base_ordinals, record_counts, offsets, strict=True
         ):
-            entries = entries_of(stream_id)
-            if entries is None or base != firsts[stream_id] + len(entries):
-                if stream_id and self.add(stream_id, base, count, offset + shift):
-                    begun.append((stream_id, base))
-            elif count == 1:
-                entries.append(offset + shift)
-            else:
-                entries.extend(array("I", (offset + shift,)) * count)
+            found = find(stream_id)
+            if found is not None:
+                first, entries = found
+                if base == first + len(entries):
+                    if count == 1:
+                        entries.append(offset + shift)
+                    else:
+                        entries.extend(array("I", (offset + shift,)) * count)
+                    continue
+            if stream_id and self.add(stream_id, base, count, offset + shift):
+                begun.append((stream_id, base))
         return begun
 
     def entries(self, stream_id: int, ordinal: int, count: int) -> array[int]:
         """At most ``count`` batch offsets from ``ordinal`` on, as a copy."""
-        start = ordinal - self._firsts[stream_id]
-        return self._entries[stream_id][start : start + count]
+        first, entries = self._streams[stream_id]
+        start = ordinal - first
+        return entries[start : start + count]
 
     def runs(self) -> Iterator[Run]:
-        for stream_id, first in list(self._firsts.items()):  # it may grow meanwhile
-            yield Run(stream_id, first, len(self._entries[stream_id]))
+        for stream_id, (first, entries) in list(self._streams.items()):  # it may grow meanwhile
+            yield Run(stream_id, first, len(entries))
 
     def encode(self, number: int, data_end: int) -> bytes:
         """The file for a sealed segment whose batches end at offset ``data_end``."""
-        ids = sorted(self._firsts)
-        firsts = [self._firsts[stream_id] for stream_id in ids]
-        counts = [len(self._entries[stream_id]) for stream_id in ids]
-        starts = [0, *accumulate(counts)]
+        ids = sorted(self._streams)
+        firsts = [self._streams[stream_id][0] for stream_id in ids]
+        tables = [self._streams[stream_id][1] for stream_id in ids]
+        starts = [0, *accumulate(map(len, tables))]
         body = b"".join(
             (
                 array("Q", ids).tobytes(),
                 array("Q", firsts).tobytes(),
                 array("I", starts).tobytes(),
-                *(self._entries[stream_id].tobytes() for stream_id in ids),
+                *(table.tobytes() for table in tables),
             )
         )
         tail = struct.pack("<QQII", number, data_end, len(ids), starts[-1])

@@ -67,16 +67,15 @@ def plain_append(
     if stream_id is None:
         return None
     state = catalog.streams[stream_id]
-    config = state.config
-    if state.closed or state.deleted or config.ttl_ms is not None:
+    plain = state.plain
+    if plain is None:
         return None
-    if config.expires_at_ms is not None:
-        return None
-    if content_type is not None and content_type != config.content_type:
+    plain_type, flags = plain
+    if content_type is not None and content_type != plain_type:
         return None
     producers = state.producers
     epoch = seq = None
-    flags = Flag.JSON if config.is_json else 0
+    is_json = bool(flags)
     fields = b""
     if producer is not None:
         producer_id, epoch, seq = producer
@@ -95,11 +94,11 @@ def plain_append(
         record = records[0]
         if type(record) is not bytes:
             return None
-        payload = record + b"," if config.is_json else record
+        payload = record + b"," if is_json else record
         used = front + len(payload)
     else:
         whole = join_records(
-            _NO_HEADER, fields, records, separated=config.is_json, bytes_max=room,
+            _NO_HEADER, fields, records, separated=is_json, bytes_max=room,
             spare_bytes=_SPARE_BYTES,
         )  # fmt: skip
         if whole is None:

@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-from tailrace.batch import HEADER_BYTES, Flag
+from tailrace.batch import HEADER_BYTES
 from tailrace.catalog import Catalog
 from tailrace.limits import SEAL_BYTES
 from tailrace.native import build_batches
@@ -62,7 +62,6 @@ def plain_run(
     to_segment_end -= SEAL_BYTES
     streams, id_of = catalog.streams, catalog.names.get
     new = _new
-    json_flag = Flag.JSON
     states: dict[int, StreamState] = {}
     stream_ids: list[int] = []
     firsts: list[int] = []
@@ -98,17 +97,17 @@ def plain_run(
         if stream_id is None:
             break
         state = states.get(stream_id) or streams[stream_id]
-        (
-            config, tail, _, closed, created_at_ms, _, stream_seq, producers,
-            _, _, _, deleted, _, _,
-        ) = state  # fmt: skip
-        if closed or deleted or config.ttl_ms is not None or config.expires_at_ms is not None:
+        _, tail, _, _, created_at_ms, _, stream_seq, producers, _, _, _, _, _, _, plain = state
+        if plain is None:
             break
+        plain_type, flag = plain
         if content_type is not None and (
-            type(content_type) is not str or content_type != config.content_type
+            type(content_type) is not str or content_type != plain_type
         ):
             break
-        size = len(record) + config.is_json
+        size = len(record)
+        if flag:
+            size += 1
         length = (HEADER_BYTES + 4 + size + 7) & ~7
         if length > batch_bytes_max or total + length > to_segment_end:
             break
@@ -121,11 +120,9 @@ def plain_run(
         times.append(created_at_ms)
         lengths.append(size)
         payload.append(record)
-        if config.is_json:
+        flags.append(flag)
+        if flag:
             payload.append(b",")
-            flags.append(json_flag)
-        else:
-            flags.append(0)
         outcome = new(
             Appended, (stream_id, tail, tail + 1, False, False, False, created_at_ms, None, None)
         )

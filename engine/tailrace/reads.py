@@ -16,7 +16,7 @@ from tailrace.plan import live_stream
 from tailrace.read_result import ReadPieces, ReadResult
 from tailrace.scope import scope_of
 from tailrace.snapshot import SnapshotReader, open_visible
-from tailrace.stream import StreamState, expires_at_ms, is_expired
+from tailrace.stream import StreamState, is_expired
 from tailrace.touch import Toucher
 from tailrace.views import SearchResult
 
@@ -45,7 +45,7 @@ class Reads:
         """A state is a value, and each change makes another one."""
         core = self._core
         state = None if core.closed else core.durable.find(StreamKey(*key))
-        if state is None or state.deleted or expires_at_ms(state) is not None:
+        if state is None or state.deleted or state.config.ends_with_time:
             return None
         return state
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from sys import intern
 from typing import Final, NamedTuple
 
 from immutables import Map
 
+from tailrace.batch import Flag
 from tailrace.limits import TOUCH_FRACTION
 from tailrace.operation import Producer, Snapshot, StreamKey
 from tailrace.producer import ProducerState
 
 DEFAULT_CONTENT_TYPE: Final = "application/octet-stream"
 JSON_MEDIA_TYPE: Final = "application/json"
+_TYPES_KEPT: Final = 256
 _new: Final = tuple.__new__
 NO_PRODUCERS: Final[Map[str, ProducerState]] = Map()
 
@@ -38,13 +42,35 @@ class StreamConfig(NamedTuple):
     fork_sub_offset: int
     base: int
 
+    @property
+    def ends_with_time(self) -> bool:
+        """Whether it ceases to exist by itself (protocol section 5.1)."""
+        return self.ttl_ms is not None or self.expires_at_ms is not None
+
+
+class Plain(NamedTuple):
+    """What a plain append is: the type it is sent with, if it names one, and its batch's flags."""
+
+    content_type: str
+    flags: int
+
+
+@lru_cache(_TYPES_KEPT)
+def plain_of(content_type: str) -> Plain:
+    """That of a stream which neither ends with time nor is closed or deleted.
+
+    Streams of one type share it, and the type's one string, by which most are told at a glance.
+    """
+    return Plain(intern(content_type), Flag.JSON if is_json_type(content_type) else 0)
+
 
 class StreamState(NamedTuple):
     """A stream after some batch. ``forks`` counts the streams that read through this one.
 
     ``deleted``: no longer reachable, kept because ``forks`` > 0. ``detached``: its name, too,
     belongs to nobody or to a newer stream (an expired stream does not block its name).
-    ``snapshot`` is the visible one.
+    ``snapshot`` is the visible one. ``plain`` follows from the others, see :func:`plain_for`: it
+    is what the short ways to append look at.
     """
 
     config: StreamConfig
@@ -61,6 +87,12 @@ class StreamState(NamedTuple):
     deleted: bool
     detached: bool
     snapshot: Snapshot | None
+    plain: Plain | None
+
+
+def plain_for(config: StreamConfig, *, closed: bool, deleted: bool) -> Plain | None:
+    """What a stream takes without a look at anything else; None if there is no such append."""
+    return None if closed or deleted or config.ends_with_time else plain_of(config.content_type)
 
 
 def after_append(
@@ -73,13 +105,16 @@ def after_append(
     closed_by: Producer | None = None,
 ) -> StreamState:
     """The stream after records up to before ``tail``, the close, or both."""
-    config, _, start, _, _, touch_ms, _, _, _, metadata, forks, deleted, detached, snapshot = state
+    (
+        config, _, start, _, _, touch_ms, _, _, _, metadata, forks, deleted, detached, snapshot,
+        plain,
+    ) = state  # fmt: skip
     # Not StreamState(...): another function between takes as long as this one, for every append.
     return _new(
         StreamState,
         (
             config, tail, start, closed, created_at_ms, touch_ms, stream_seq, producers, closed_by,
-            metadata, forks, deleted, detached, snapshot,
+            metadata, forks, deleted, detached, snapshot, None if closed else plain,
         ),
     )  # fmt: skip
 
@@ -103,7 +138,7 @@ def expires_at_ms(state: StreamState) -> int | None:
 
 
 def is_expired(state: StreamState, now_ms: int) -> bool:
-    if state.config.ttl_ms is None and state.config.expires_at_ms is None:
+    if state.plain is not None:
         return False
     deadline = expires_at_ms(state)
     return deadline is not None and now_ms >= deadline

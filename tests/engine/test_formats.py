@@ -226,9 +226,11 @@ def example_catalog() -> Catalog:
     producers = Map({"p": ProducerState(1, 2), "ü" * 100: ProducerState(2**53 - 1, 0)})
     states = [
         StreamState(plain, 12, 4, True, 70, 71, "seq", producers, Producer("p", 1, 2), b"\0meta", 2,
-                    False, False, Snapshot(5, b"d" * 32, 2**40, "text/x; a=b", 2**64 - 1)),
-        StreamState(fork, 20, 4, False, 80, 90, None, Map(), None, b"", 0, False, False, None),
-        StreamState(expiring, 0, 0, False, 1, 1, None, Map(), None, b"", 1, True, True, None),
+                    False, False, Snapshot(5, b"d" * 32, 2**40, "text/x; a=b", 2**64 - 1), None),
+        StreamState(fork, 20, 4, False, 80, 90, None, Map(), None, b"", 0, False, False, None,
+                    None),
+        StreamState(expiring, 0, 0, False, 1, 1, None, Map(), None, b"", 1, True, True, None,
+                    None),
     ]  # fmt: skip
     for state in states:
         catalog.streams[state.config.stream_id] = state

@@ -29,6 +29,7 @@ from tailrace.operation import (
     Trim,
 )
 from tailrace.outcome import Appended, Outcome, Reason, Rejection, SnapshotStored
+from tailrace.stream import plain_for
 from tests.engine.model import Model
 from tests.engine.model_stream import ModelStream
 from tests.engine.snapshot_lab import content_of, put_snapshot, told
@@ -300,6 +301,9 @@ def read_all(store: tailrace.Store, key: StreamKey, *, page_bytes: int = 4096) -
 
 def observe(store: tailrace.Store, keys: Sequence[StreamKey] = KEYS) -> dict[str, Any]:
     """Everything a reader can see."""
+    for state in store._core.durable.streams.values():
+        plain = plain_for(state.config, closed=state.closed, deleted=state.deleted)
+        assert state.plain == plain
     buckets: dict[str, int] = {}
     listed: dict[StreamKey, Any] = {}
     for bucket in BUCKETS:

@@ -64,18 +64,30 @@ def appended(stream_id: int, base: int, tail: int) -> Appended:
     return Appended(stream_id, base, tail, False, False, False, 0)
 
 
+def _by_producer(outcome: Appended, epoch: int, seq: int) -> Appended:
+    return outcome._replace(producer_epoch=epoch, producer_seq=seq)
+
+
 def general(stream_id: int, tail: int) -> bytes:
     """The answer to a plain append, on a connection that stays."""
     return _general(appended(stream_id, tail - 1, tail))
 
 
+STATUS: Final = tuple(
+    render.appended(outcome).status
+    for outcome in (appended(1, 0, 1), _by_producer(appended(1, 0, 1), 0, 0))
+)
+"""Of an answer that a form can make: to a plain append, and to a producer's."""
+
+
 def plain_status(outcome: Appended) -> int:
-    """The status of an answer that a form can make; 0 if it says more than that."""
+    """That of :data:`STATUS` which the answer has; 0 if it says more than a form can."""
     if outcome.closed:
         return 0
-    if outcome.producer_epoch is None:
-        return 204
-    return 0 if outcome.duplicate or outcome.tail == outcome.base else 200
+    by_producer = outcome.producer_epoch is not None
+    if by_producer and (outcome.duplicate or outcome.tail == outcome.base):
+        return 0
+    return STATUS[by_producer]
 
 
 def fill(form: Any, stream_id: int, tail: int, epoch: int = 0, seq: int = 0) -> bytes:
@@ -132,10 +144,6 @@ class AppendForms:
             return None
         form = forms.plain if outcome.producer_epoch is None else forms.of_producer
         return form.fill(outcome)
-
-
-def _by_producer(outcome: Appended, epoch: int, seq: int) -> Appended:
-    return outcome._replace(producer_epoch=epoch, producer_seq=seq)
 
 
 def _general(values: Values) -> bytes:

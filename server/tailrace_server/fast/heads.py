@@ -125,8 +125,7 @@ class Heads:
 
     def leaders(self, lanes: Iterable[int]) -> list[Leader]:
         """Who speaks for these lanes of this turn."""
-        leaders = self._leaders
-        return [leaders[lane] for lane in lanes]
+        return list(map(self._leaders.__getitem__, lanes))
 
     def fresh(self, key: bytes) -> Known | None:
         """What was learned in this turn."""

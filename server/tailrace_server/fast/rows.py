@@ -2,7 +2,7 @@
 
 The reactor has put their records together (``csrc/front/collect.h``), the engine takes them as
 they are (:class:`tailrace.rows.Rows`). What either does not take for certain goes the general
-way, which gives the reasons. Python runs once for each stream of a turn, or append of a producer.
+way, which gives the reasons. Python runs once for each turn, and for each append of a producer.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
@@ -21,20 +21,14 @@ from tailrace.outcome import Appended
 from tailrace.rows import AppendedRows, Rows
 from tailrace_server.engine_bridge import RowsContext
 from tailrace_server.fast.answers import Answers, Batch, started
-from tailrace_server.fast.append_answer import appended
+from tailrace_server.fast.append_answer import STATUS, appended
 from tailrace_server.fast.heads import Leader
 from tailrace_server.fast.reactor import Reactor
 from tailrace_server.fast.shared import Shared
 from tailrace_server.fast.turn import Columns
 from tailrace_server.front import InSteps
 from tailrace_server.protocol import render
-
-_PLAIN: Final = appended(1, 0, 1)
-_STATUS: Final = tuple(
-    render.appended(outcome).status
-    for outcome in (_PLAIN, _PLAIN._replace(producer_epoch=0, producer_seq=0))
-)
-"""Of an answer to a plain append, and to a producer's."""
+from tailrace_server.service import Known
 
 _log = structlog.get_logger("tailrace.front")
 
@@ -45,7 +39,13 @@ class RowsPending(RowsContext):
     ``producers`` has whose a group is, None for nobody's; it is empty if all are that.
     """
 
-    __slots__ = ("counts", "ends", "epochs", "handles", "leaders", "producers", "records", "seqs")
+    __slots__ = (
+        "content_types", "counts", "ends", "epochs", "handles", "kinds", "known", "producers",
+        "records", "seqs",
+    )  # fmt: skip
+    content_types: tuple[str, ...]
+    kinds: tuple[tuple[str, bool], ...]
+    known: tuple[Known, ...]
 
     def __init__(
         self,
@@ -54,16 +54,16 @@ class RowsPending(RowsContext):
         leaders: list[Leader],
     ) -> None:
         self.tell = tell
-        self.keys = [leader.key for leader in leaders]
+        whose: tuple[tuple[str, int] | None, ...]
+        of_leaders: Iterator[Any] = zip(*leaders, strict=True)
+        self.keys, self.content_types, self.kinds, self.known, whose = of_leaders
         self.requests = len(columns.ends)
         self.counts = columns.counts
         self.records = columns.records
         self.handles = columns.handles
         self.ends = columns.ends
         self.seqs = columns.seqs
-        self.leaders = leaders
         self.producers: list[Producer | None] = []
-        whose = [leader.producer for leader in leaders]
         if any(whose):
             self.producers = [
                 None if one is None else Producer(*one, seq)
@@ -72,6 +72,17 @@ class RowsPending(RowsContext):
             self.epochs = array("Q", [0 if one is None else one[1] for one in whose])
         else:
             self.epochs = columns.seqs  # zeros
+
+    def taken(self, outcome: AppendedRows) -> dict[tuple[str, bool], int]:
+        """How many rows of each kind were taken."""
+        kinds, stream_ids = self.kinds, outcome.stream_ids
+        if len(set(kinds)) == 1 and 0 not in stream_ids:
+            return {kinds[0]: self.requests}
+        counts: dict[tuple[str, bool], int] = {}
+        for kind, count, stream_id in zip(kinds, self.counts, stream_ids, strict=True):
+            if stream_id:
+                counts[kind] = counts.get(kind, 0) + count
+        return counts
 
     def outcome(self, group: int, stream_id: int, base: int, tail: int) -> Appended:
         """What one row of a group came to."""
@@ -111,7 +122,7 @@ class RowsPath:
         pending = RowsPending(self._told, columns, leaders)
         rows = Rows(
             pending.keys,
-            [leader.content_type for leader in leaders],
+            pending.content_types,
             columns.records,
             columns.lengths,
             columns.payload,
@@ -141,8 +152,7 @@ class RowsPath:
         return indexes
 
     def _refuse(self, batch: Batch, pending: RowsPending, error: Exception, began: float) -> None:
-        for leader, handle, _, _, _ in _rows(pending):
-            known = leader.known
+        for known, handle, _, _, _ in _rows(pending):
             response = self._service.fault(known, error)
             batch.counts[(known.route, response.status)] += 1
             self._answers.add(batch, handle, known.request, response, False, began)
@@ -158,15 +168,8 @@ class RowsPath:
                 assert isinstance(ticket.error, Exception)
                 self._refuse(batch, pending, ticket.error, began)
                 continue
-            counts: dict[tuple[str, bool], int] = {}
-            for leader, count, stream_id in zip(
-                pending.leaders, pending.counts, outcome.stream_ids, strict=True
-            ):
-                if stream_id:
-                    kind = leader.kind
-                    counts[kind] = counts.get(kind, 0) + count
-            for (route, by_producer), count in counts.items():
-                batch.counts[(route, _STATUS[by_producer])] += count
+            for (route, by_producer), count in pending.taken(outcome).items():
+                batch.counts[(route, STATUS[by_producer])] += count
             if self.is_open:
                 self._answer(batch, pending, outcome)
             else:
@@ -227,21 +230,21 @@ class RowsPath:
     ) -> None:
         """Answer the general way those whose stream id is not 0."""
         began = started(self._shared)
-        for leader, handle, group, begin, end in _rows(pending):
+        for known, handle, group, begin, end in _rows(pending):
             if stream_ids[group]:
                 first = firsts[group]
                 outcome = pending.outcome(group, stream_ids[group], first + begin, first + end)
                 response = render.appended(outcome)
-                self._answers.add(batch, handle, leader.known.request, response, False, began)
+                self._answers.add(batch, handle, known.request, response, False, began)
 
 
-def _rows(pending: RowsPending) -> Iterator[tuple[Leader, int, int, int, int]]:
-    """Each row: who speaks for its lane, its handle, its group, its records there."""
+def _rows(pending: RowsPending) -> Iterator[tuple[Known, int, int, int, int]]:
+    """Each row: what its head means, its handle, its group, its records there."""
     rows = zip(_handles(pending.handles), pending.ends, strict=True)
-    for group, (leader, count) in enumerate(zip(pending.leaders, pending.counts, strict=True)):
+    for group, (known, count) in enumerate(zip(pending.known, pending.counts, strict=True)):
         begin = 0
         for handle, end in islice(rows, count):
-            yield leader, handle, group, begin, end
+            yield known, handle, group, begin, end
             begin = end
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from sys import intern
 
 from tailrace.errors import Rejected
 from tailrace.operation import (
@@ -120,7 +121,7 @@ def _lane(config: ServiceConfig, key: StreamKey, sent: AppendHeaders) -> Lane | 
         return None
     return Lane(
         key,
-        content_type,
+        intern(content_type),  # the very one that the engine compares it with, mostly
         is_json_type(content_type),
         config.body_bytes_max,
         records_max,
