@@ -20,6 +20,7 @@ tailrace.validate
 tailrace.filenames
 tailrace.native
 tailrace.native_records
+tailrace.native_small
 tailrace.storage
 tailrace.fields
 tailrace.batch
@@ -39,6 +40,7 @@ tailrace.checkpoint
 tailrace.snapshot_files
 tailrace.read_result
 tailrace.reader
+tailrace.small_reads
 tailrace.turns
 tailrace.ticket
 tailrace.waiters
@@ -200,6 +202,7 @@ tailrace_server.fast.page_answer
 tailrace_server.fast.answers
 tailrace_server.fast.kept
 tailrace_server.fast.rows
+tailrace_server.fast.pages
 tailrace_server.fast.alike
 tailrace_server.fast.rooms
 tailrace_server.fast.parked
