@@ -28,7 +28,7 @@ from tailrace.operation import Operation, StreamKey
 from tailrace.rows import Rows
 from tailrace.ticket import RowsTaken
 from tailrace_server._reactor import lib
-from tailrace_server.context import Found, Lasting, Planned, Wait
+from tailrace_server.context import Found, Lasting, PlainPage, Planned, Wait
 from tailrace_server.engine_bridge import GroupContext, RowsContext
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.fast.parser import Message, RequestParser
@@ -108,6 +108,9 @@ class Echo:
         """Never another one: what this double showed of a head it shows again."""
         assert key is STREAM
         return self
+
+    def pages(self, asked: Sequence[tuple[StreamKey, int]]) -> list[PlainPage | None]:
+        raise AssertionError("no head has siblings")
 
     def look(self, known: Known, wait: Wait, *, over: bool) -> Found | None:
         raise AssertionError("nothing waits")

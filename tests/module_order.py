@@ -21,6 +21,7 @@ tailrace.validate
 tailrace.filenames
 tailrace.native
 tailrace.native_records
+tailrace.native_small
 tailrace.storage
 tailrace.fields
 tailrace.batch
@@ -40,6 +41,7 @@ tailrace.checkpoint
 tailrace.snapshot_files
 tailrace.read_result
 tailrace.reader
+tailrace.small_reads
 tailrace.turns
 tailrace.ticket
 tailrace.waiters
@@ -205,6 +207,7 @@ tailrace_server.fast.page_answer
 tailrace_server.fast.answers
 tailrace_server.fast.kept
 tailrace_server.fast.rows
+tailrace_server.fast.pages
 tailrace_server.fast.alike
 tailrace_server.fast.rooms
 tailrace_server.fast.parked

@@ -22,6 +22,7 @@ from tailrace.reader import Reader
 from tailrace.recovery import recover
 from tailrace.reserve import Reserve
 from tailrace.search.index import SearchIndex
+from tailrace.small_reads import SmallReads
 from tailrace.snapshot_files import SnapshotFiles
 from tailrace.sorted_names import SortedNames
 from tailrace.staged import Publish
@@ -68,6 +69,7 @@ class Core:
         self.expiry = Expiry(self.durable.streams)
         self.waiters = Waiters()
         self.reader = Reader(self.log, self.durable)
+        self.small_reads = SmallReads(self.log, self.durable)
         self.snapshots = SnapshotFiles(storage, self.durable)
         batch_bytes_max = min(
             limits.BATCH_BYTES_MAX,

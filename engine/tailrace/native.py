@@ -111,19 +111,19 @@ class View:
     Holds the pointer, so that a call costs no new one.
     """
 
-    __slots__ = ("_data", "_pointer", "length")
+    __slots__ = ("_data", "length", "pointer")
 
     def __init__(self, data: memoryview) -> None:
         # Not the buffer itself: where that and what it is of are garbage in one cycle, as in a
         # store that nobody closed, Python 3.11 crashes.
         with ffi.from_buffer("uint8_t[]", data) as buffer:
-            self._pointer: Any = ffi.cast("uint8_t *", buffer)
+            self.pointer: Any = ffi.cast("uint8_t *", buffer)
         self._data = data  # must not be released: the pointer is into it
         self.length: int = len(data)
 
     def check(self, offset: int, base_position: int) -> int:
         """:data:`BATCH_OK`, :data:`BATCH_ZERO` or :data:`BATCH_BAD` for what stands at offset."""
-        return int(lib.tr_batch_check(self._pointer, self.length, offset, base_position))
+        return int(lib.tr_batch_check(self.pointer, self.length, offset, base_position))
 
     def scan(self, offset: int, base_position: int) -> Iterator[BatchRef]:
         """The valid batches from ``offset`` on, until something else stands there."""
@@ -131,7 +131,7 @@ class View:
         after = ffi.new("uint64_t *")
         while True:
             count = lib.tr_batch_scan(
-                self._pointer, self.length, offset, base_position, refs, _SCAN_CAPACITY, after
+                self.pointer, self.length, offset, base_position, refs, _SCAN_CAPACITY, after
             )
             for i in range(count):
                 ref = refs[i]
@@ -156,7 +156,7 @@ class View:
         kind, count = 0, _SCAN_CAPACITY
         while count == _SCAN_CAPACITY:
             count = lib.tr_batch_scan(
-                self._pointer, self.length, after[0], base_position, refs, _SCAN_CAPACITY, after
+                self.pointer, self.length, after[0], base_position, refs, _SCAN_CAPACITY, after
             )
             if count:
                 kind = refs[count - 1].kind
@@ -164,11 +164,11 @@ class View:
 
     def find(self, offset: int, base_position: int) -> int:
         """Offset of the first valid batch at or behind ``offset``; ``length`` if there is none."""
-        return int(lib.tr_batch_find(self._pointer, self.length, offset, base_position))
+        return int(lib.tr_batch_find(self.pointer, self.length, offset, base_position))
 
     def nonzero_end(self, offset: int) -> int:
         """The offset behind the last byte that is not zero, no less than ``offset``."""
-        return int(lib.tr_nonzero_end(self._pointer, self.length, offset))
+        return int(lib.tr_nonzero_end(self.pointer, self.length, offset))
 
     def gather(
         self,
@@ -190,7 +190,7 @@ class View:
         result = _scratch.gathered
         from_buffer = ffi.from_buffer
         lib.tr_gather(
-            self._pointer,
+            self.pointer,
             self.length,
             base_position,
             stream_id,
@@ -227,7 +227,7 @@ class View:
         found, result = _scratch.found, _scratch.taken
         result.checked = checked
         lib.tr_gather_pieces(
-            self._pointer,
+            self.pointer,
             self.length,
             base_position,
             stream_id,

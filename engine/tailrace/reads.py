@@ -72,6 +72,15 @@ class Reads:
         trusting = self._is_near(state, ordinal)
         return self._core.reader.pieces_near(state, ordinal, max_bytes, trusting=trusting)
 
+    def pieces_small(
+        self, asked: Sequence[tuple[StreamKey, int]], max_bytes: int
+    ) -> list[ReadPieces | None]:
+        core = self._core
+        if core.closed:
+            return [None] * len(asked)
+        newest = core.log.segment_at(core.committer.durable_position)
+        return core.small_reads.read(asked, max_bytes, newest)
+
     def _readable(self, key: Key, ordinal: int, max_bytes: int) -> StreamState:
         validate.read_bounds(ordinal, max_bytes)
         state = self.state(key)

@@ -292,6 +292,16 @@ class Store:
         """
         return self._reads.pieces_near(key, ordinal, max_bytes)
 
+    def pieces_small(
+        self, asked: Sequence[tuple[StreamKey, int]], *, max_bytes: int = limits.READ_BYTES_DEFAULT
+    ) -> list[ReadPieces | None]:
+        """What :meth:`pieces_near` gives for each stream and ordinal, where that is little.
+
+        None where it is not, where there is nothing to read or to renew, or where the reason
+        why not is to be asked for: all that is to be read by itself. Raises nothing.
+        """
+        return self._reads.pieces_small(asked, max_bytes)
+
     def open_snapshot(self, key: Key, ordinal: int | None = None) -> SnapshotReader:
         """The visible snapshot, to be read in pieces; with ``ordinal`` only if it stands there.
 

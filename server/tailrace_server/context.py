@@ -185,6 +185,24 @@ class SeqStep:
         return self.step(body)
 
 
+Siblings = Callable[[str, str], tuple[StreamKey, int] | None]
+"""What a GET asks for that differs from another in its path and query alone.
+
+That is records of a stream, from an ordinal on. None: it asks for something else, or may not.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PageStep:
+    """The step of a catch-up read that says nothing but what, and what heads like its ask for."""
+
+    step: Step
+    siblings: Siblings
+
+    def __call__(self, body: bytes) -> Planned | None:
+        return self.step(body)
+
+
 AppendStep = Callable[[Producer | None, bytes], Plan]
 """The step of an append, but for the producer that it comes from."""
 
@@ -223,7 +241,7 @@ class LastingStep:
     It is said to last from the second time on: most that is asked is asked only once.
     """
 
-    __slots__ = ("_again", "_key", "_look", "_version")
+    __slots__ = ("_key", "_look", "_version", "again")
 
     def __init__(
         self, context: Context, key: StreamKey, look: Callable[[], Response | PlainPage | None]
@@ -231,11 +249,11 @@ class LastingStep:
         self._version = context.store.version
         self._key = key
         self._look = look
-        self._again = False
+        self.again = False
 
     def __call__(self, _body: bytes) -> Response | PlainPage | Lasting | None:
-        if not self._again:
-            self._again = True
+        if not self.again:
+            self.again = True
             return self._look()
         version = self._version(self._key)
         found = self._look()

@@ -18,7 +18,7 @@ import structlog
 from tailrace.operation import Operation, StreamKey
 from tailrace.rows import Rows
 from tailrace.ticket import RowsTaken
-from tailrace_server.context import Found, Planned, Wait
+from tailrace_server.context import Found, PlainPage, Planned, Wait
 from tailrace_server.engine_bridge import GroupContext, RowsContext
 from tailrace_server.live import LiveResponse
 from tailrace_server.protocol import errors, headers
@@ -93,6 +93,13 @@ class InSteps(Handler, Protocol):
 
         ``seq`` is the number of ``Producer-Seq``, which may be another one than the head had
         that was understood, if ``known.with_seq`` is there.
+        """
+        ...
+
+    def pages(self, asked: Sequence[tuple[StreamKey, int]]) -> list[PlainPage | None]:
+        """The answers to what ``known.siblings`` say is asked for; None leaves it to :meth:`plan`.
+
+        They are not counted.
         """
         ...
 

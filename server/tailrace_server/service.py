@@ -20,7 +20,7 @@ from tailrace.errors import (
     StoreClosed,
 )
 from tailrace.offset import encode_offset
-from tailrace.operation import CreateBucket, Operation
+from tailrace.operation import CreateBucket, Operation, StreamKey
 from tailrace.outcome import Reason, Rejection
 from tailrace.rows import Rows
 from tailrace.ticket import RowsTaken
@@ -32,8 +32,11 @@ from tailrace_server.context import (
     Found,
     Lane,
     LaneStep,
+    PageStep,
+    PlainPage,
     Planned,
     SeqStep,
+    Siblings,
     Step,
     StepWithSeq,
     Wait,
@@ -51,6 +54,7 @@ from tailrace_server.protocol.loopback import check_loopback
 from tailrace_server.protocol.message import BodyAborted, Request, Response
 from tailrace_server.protocol.target import parse_query
 from tailrace_server.routes import ROUTES, Match, Route, Router
+from tailrace_server.streams.read import plain_pages
 from tailrace_server.subscriptions.manager import Subscriptions
 
 __all__ = ["LiveResponse", "Service", "ServiceConfig"]
@@ -64,7 +68,8 @@ class Known:
 
     What it says holds for every request with an equal head, as long as
     :attr:`Service.generation` stays what it is; and, if there is a ``with_seq``, for those with
-    another number in ``Producer-Seq``. Compared by identity.
+    another number in ``Producer-Seq``. ``siblings`` tells of those with another target. Compared
+    by identity.
     """
 
     request: Request
@@ -73,6 +78,7 @@ class Known:
     step: Step
     lane: Lane | None = None
     with_seq: StepWithSeq | None = None
+    siblings: Siblings | None = None
 
 
 class Service:
@@ -217,6 +223,8 @@ class Service:
             known = Known(request, route, grant, step)
             if isinstance(step, LaneStep):
                 known.lane, step = step.lane, step.step
+            if isinstance(step, PageStep):
+                known.siblings, step = step.siblings, step.step
             if isinstance(step, SeqStep):
                 known.with_seq, step = step.with_seq, step.step
             known.step = step
@@ -239,6 +247,13 @@ class Service:
             return error.response()
         except Exception as error:
             return _fault(known.request, error)
+
+    def pages(self, asked: Sequence[tuple[StreamKey, int]]) -> list[PlainPage | None]:
+        """What siblings that ask for this get, where it is at hand. Not counted.
+
+        None: plan and answer it as any other request.
+        """
+        return plain_pages(self.context, asked)
 
     def look(self, known: Known, wait: Wait, *, over: bool) -> Found | Wait | None:
         """What ``wait``, the plan for ``known``, comes to now; see :class:`Wait`. Not counted.

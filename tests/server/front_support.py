@@ -17,7 +17,7 @@ import trio
 from tailrace.operation import Operation, StreamKey
 from tailrace.rows import Rows
 from tailrace.ticket import RowsTaken
-from tailrace_server.context import Found, Wait
+from tailrace_server.context import Found, PlainPage, Wait
 from tailrace_server.engine_bridge import GroupContext, RowsContext
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.front import FrontLimits
@@ -166,6 +166,9 @@ class ServiceDouble:
         if request.path == "/at-once":
             return Response(200, (), (b"a" * int(parse_qs(request.query)["n"][0]),))
         return self._show(request)
+
+    def pages(self, asked: Sequence[tuple[StreamKey, int]]) -> list[PlainPage | None]:
+        raise AssertionError("no head has siblings")
 
     def look(self, known: Known, wait: Wait, *, over: bool) -> Found | Wait | None:
         raise AssertionError("nothing waits in the reactor")

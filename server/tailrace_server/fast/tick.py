@@ -20,7 +20,7 @@ from tailrace_server.context import Lasting, PlainPage, Plan, Planned, Wait
 from tailrace_server.fast.answers import Answers, Batch, Pending, started
 from tailrace_server.fast.heads import HEAD_BYTES_MAX, key_of
 from tailrace_server.fast.kept import KeptAnswers
-from tailrace_server.fast.page_answer import PageForms
+from tailrace_server.fast.pages import PagesPath
 from tailrace_server.fast.parked import Parked
 from tailrace_server.fast.reactor import METHODS, Reactor
 from tailrace_server.fast.rows import RowsPath
@@ -78,7 +78,7 @@ class Tick:
         self._rows = RowsPath(reactor, service, shared, answers)
         self._kept = KeptAnswers(service, shared, answers)
         self._heads_kept = 0
-        self._pages = PageForms()
+        self._pages = PagesPath(service, shared, answers)
         # A client says the same fields of all that it asks for.
         self._fields: dict[bytes, HeaderList] = {}
         self._later: deque[_Later] = deque()
@@ -98,6 +98,7 @@ class Tick:
         return {
             "heads_kept": self.heads_kept,
             "rows_taken": self.rows_taken,
+            "pages_taken": self._pages.taken,
             "kept_answers": len(self._kept),
             "kept_bytes": self._kept.bytes,
         }
@@ -110,6 +111,7 @@ class Tick:
         if self._generation != self._service.generation:
             self._generation = self._service.generation
             self._heads.forget_all()
+            self._pages.forget_all()
         arena, rows, accept_error = self._reactor.poll(room, take=self._rows.is_open)
         if accept_error:
             _log.error("cannot accept", reason=os.strerror(accept_error), code=accept_error)
@@ -127,12 +129,8 @@ class Tick:
         for fields in rows:
             handle, kind = fields[0], fields[1]
             if kind == REQUEST:
-                try:
-                    self._request(fields, arena, batch, contexts, began)
-                except Exception:
-                    # One request's failure must not become everybody's.
-                    _log.exception("request failed")
-                    self._answers.fail(batch, handle)
+                if fields[15] or not self._pages.take(fields, arena):
+                    self._safely(fields, arena, batch, contexts, began)
             elif kind == HANDOVER:
                 self._give(handle, b"")
             elif kind == HEAD:
@@ -142,6 +140,8 @@ class Tick:
                 self._refuse(handle)
             else:
                 self._parked.left(handle, kind)
+        for fields in self._pages.answer(batch):
+            self._safely(fields, arena, batch, contexts, began)
         self._parked.settle()
         if contexts:
             self._stage(batch, contexts)
@@ -150,6 +150,21 @@ class Tick:
             self._answers.log(batch)
         self._heads.settle()
         return bool(self._later)
+
+    def _safely(
+        self,
+        fields: tuple[Any, ...],
+        arena: bytes,
+        batch: Batch,
+        contexts: list[Pending],
+        began: float,
+    ) -> None:
+        """See :meth:`_request`: one request's failure must not become everybody's."""
+        try:
+            self._request(fields, arena, batch, contexts, began)
+        except Exception:
+            _log.exception("request failed")
+            self._answers.fail(batch, fields[0])
 
     def _request(
         self,
@@ -238,7 +253,7 @@ class Tick:
         """Answer what stages nothing, or park it. ``lone``: the request has no body."""
         if type(plan) is PlainPage:
             short = not (close or self._shared.access_log or self._shared.draining)
-            if short and (found := self._pages.answer(plan)) is not None:
+            if short and (found := self._pages.forms.answer(plan)) is not None:
                 self._answers.put(batch, handle, *found, 0)
                 batch.counts[(known.route, 200)] += 1
             else:
@@ -307,6 +322,8 @@ class Tick:
             return request, found
         if not row.seq_value_length or found.with_seq is not None:
             self._heads.learn(key, found)
+            head = arena[row.head : row.head + row.head_length]
+            self._pages.lead(head, head[row.target + row.target_length :], found)
         return found
 
     def _request_of(self, row: Row, arena: bytes) -> Request | None:

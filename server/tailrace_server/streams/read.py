@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
+from typing import Final
 
 import tailrace
 from tailrace.errors import Rejected
@@ -19,20 +21,33 @@ from tailrace_server.context import (
     Context,
     Found,
     LastingStep,
+    PageStep,
     PlainPage,
     Step,
     Wait,
     wait_for,
 )
 from tailrace_server.following import Follow
-from tailrace_server.keys import Right
+from tailrace_server.keys import Grant, Right
 from tailrace_server.live import LiveResponse, Send
 from tailrace_server.protocol import headers, render, sse, stream_request, stream_response
 from tailrace_server.protocol.errors import RequestError
-from tailrace_server.protocol.message import HeaderList, Response
+from tailrace_server.protocol.message import HeaderList, Request, Response
 from tailrace_server.protocol.parse import Live
 from tailrace_server.protocol.stream_request import ReadQuery
-from tailrace_server.streams.address import no_stream, refusal, stream_key
+from tailrace_server.protocol.target import parse_query
+from tailrace_server.streams.address import (
+    BUCKET_PREFIX,
+    FLAT_PREFIX,
+    may,
+    no_stream,
+    refusal,
+    source_key,
+    stream_key,
+)
+
+_QUERIES_MAX: Final = 1024
+_QUERY_CHARS_MAX: Final = 64
 
 
 class Form(enum.Enum):
@@ -107,8 +122,53 @@ def prepare_get(context: Context, call: Call) -> Step | None:
     if query.live is not None:
         return None
     if_none_match = call.request.header(headers.IF_NONE_MATCH)
-    look = partial(_read_now, context, key, query, if_none_match, call.request.method == "GET")
-    return LastingStep(context, key, look)
+    is_get = call.request.method == "GET"
+    look = partial(_read_now, context, key, query, if_none_match, is_get)
+    step = LastingStep(context, key, look)
+    plain = is_get and if_none_match is None
+    return PageStep(step, partial(_sibling, call.grant, _surface(call))) if plain else step
+
+
+def _surface(call: Call) -> str:
+    return FLAT_PREFIX if "stream_name" in call.params else BUCKET_PREFIX
+
+
+def _sibling(grant: Grant, prefix: str, path: str, query: str) -> tuple[StreamKey, int] | None:
+    """What a plain catch-up read asks for, if it is one; see :data:`context.Siblings`."""
+    ordinal = _catch_up_from(query) if len(query) <= _QUERY_CHARS_MAX else None
+    if ordinal is None or not path.startswith(prefix):
+        return None
+    try:
+        key = source_key(path, "path")
+    except RequestError:
+        return None
+    return (key, ordinal) if may(grant, Right.READ, key) else None
+
+
+@lru_cache(_QUERIES_MAX)
+def _catch_up_from(query: str) -> int | None:
+    """The ordinal that a catch-up read with this query starts at; None if it is no such read."""
+    try:
+        found = stream_request.read_query(Request("GET", "", query, (), b""), parse_query(query))
+    except RequestError:
+        return None
+    return found.start.ordinal if found.live is None else None
+
+
+def plain_pages(context: Context, asked: Sequence[tuple[StreamKey, int]]) -> list[PlainPage | None]:
+    """The answers to catch-up reads that say nothing but this, where all of it is at hand."""
+    results = context.store.pieces_small(asked, max_bytes=context.config.read_bytes_max)
+    private = not context.keys.is_open
+    return [
+        PlainPage(result, private) if result is not None and _is_plain(result) else None
+        for result in results
+    ]
+
+
+def _is_plain(result: tailrace.ReadPieces) -> bool:
+    """Whether its answer is that of a :class:`PlainPage` to a GET without conditions."""
+    ended = result.closed and result.up_to_date
+    return result.count > 0 and not ended and result.expires_at_ms is None
 
 
 def _read_now(
@@ -126,9 +186,7 @@ def _read_now(
         raise refusal(error, key) from None
     if result is None:
         return None
-    ended = result.closed and result.up_to_date
-    mortal = result.expires_at_ms is not None
-    if is_get and if_none_match is None and result.count and not ended and not mortal:
+    if is_get and if_none_match is None and _is_plain(result):
         return PlainPage(result, not context.keys.is_open)
     return _page(context, if_none_match, result)
 
