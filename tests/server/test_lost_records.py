@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trio
 
 import tailrace
 from tests.server.service_support import Client, serving
@@ -23,6 +24,7 @@ async def fill(directory: Path) -> None:
             assert (await client("POST", EVENTS, [event])).status == 204
             sent = await client("POST", STREAM, b'"number%d."' % n)
             assert sent.status in (200, 204), sent.body
+            await trio.sleep(0.002)  # each event has a time of its own
         # So that the damage lies in what no start replays.
         filler = {"type": "filler", "text": "x" * 3000}
         for _ in range(100):
@@ -87,6 +89,50 @@ async def test_a_session(state: str, tmp_path: Path) -> None:
         assert (await client("POST", EVENTS, [{"type": "a", "n": 10}])).status == 204
         behind = await client("GET", f"{EVENTS}?offset=00000009")
         assert [event["n"] for event in behind.json["data"]] == [9, 10]
+
+
+async def test_times_of_a_session_that_lost_events(tmp_path: Path) -> None:
+    """Only a range that may have held the lost events tells of them."""
+    await fill(tmp_path)
+    damage(tmp_path)
+    tailrace.repair(tmp_path)
+    async with serving(tmp_path, options=OPTIONS) as client:
+        whole = [await client("GET", f"{EVENTS}{offset}") for offset in ("", "?offset=00000006")]
+        times = {e["n"]: e["created_at"] for found in whole for e in found.json["data"]}
+        assert len(set(times.values())) == 8
+
+        async def listed(bounds: str) -> list[int]:
+            """The numbers of a page; -1 behind them if the next page tells of what was lost."""
+            found = await client("GET", f"{EVENTS}?{bounds}")
+            if found.status == 410:
+                assert found.headers["stream-next-offset"] == "00000006"
+                return [-1]
+            numbers = [event["n"] for event in found.json["data"]]
+            token = found.json["next_page"]
+            return numbers + (await listed(f"{bounds}&page={token}") if token else [])
+
+        for n in (6, 7, 8, 9):
+            behind = list(range(n, 10))
+            assert await listed(f"created_at[gt]={times[n]}") == behind[1:]
+            assert await listed(f"created_at[gt]={times[n]}&order=desc") == behind[:0:-1]
+            assert await listed(f"created_at[lt]={times[n]}") == [0, 1, 2, 3, -1]
+            assert await listed(f"created_at[lt]={times[n]}&order=desc") == [
+                *range(n - 1, 5, -1),
+                -1,
+            ]
+            for least in (7, 8, 9):
+                bounds = f"created_at[gte]={times[least]}&created_at[lte]={times[n]}"
+                assert await listed(bounds) == list(range(least, n + 1))
+        for n in range(4):
+            before = list(range(n + 1))
+            assert await listed(f"created_at[lt]={times[n]}") == before[:-1]
+            assert await listed(f"created_at[lt]={times[n]}&order=desc") == before[-2::-1]
+            assert await listed(f"created_at[gte]={times[n]}") == [*range(n, 4), -1]
+        # They may be as old as the event before them, and as new as the one behind.
+        assert await listed(f"created_at[gte]={times[6]}") == [-1]
+        assert await listed(f"created_at[lte]={times[3]}") == [0, 1, 2, 3, -1]
+        assert await listed(f"created_at[gt]={times[3]}") == [-1]
+        assert await listed(f"created_at[lte]={times[2]}&order=desc") == [2, 1, 0]
 
 
 async def test_a_stream(state: str, tmp_path: Path) -> None:

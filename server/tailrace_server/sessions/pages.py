@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import trio
 
 import tailrace
-from tailrace.errors import Corrupted
+from tailrace.errors import Corrupted, RecordsLost
 from tailrace.operation import StreamKey
 from tailrace_server.engine_bridge import EngineBridge
 from tailrace_server.protocol import timestamps, views
@@ -155,22 +155,36 @@ async def time_bounds(
     """The ordinals whose time is in the range: times never go back, so they are one run."""
     low, high = head.start, head.tail
     if created.from_ms is not None:
-        low = await _first_at(bridge, head.key, low, high, created.from_ms)
+        low, _ = await _first_at(bridge, head.key, low, high, created.from_ms)
     if created.until_ms is not None:
-        high = await _first_at(bridge, head.key, low, high, created.until_ms)
+        _, high = await _first_at(bridge, head.key, low, high, created.until_ms)
     return low, high
 
 
-async def _first_at(bridge: EngineBridge, key: StreamKey, low: int, high: int, at_ms: int) -> int:
-    """The first ordinal from ``low``, at most ``high``, whose event is not before ``at_ms``."""
+async def _first_at(
+    bridge: EngineBridge, key: StreamKey, low: int, high: int, at_ms: int
+) -> tuple[int, int]:
+    """The first ordinal from ``low``, at most ``high``, whose event is not before ``at_ms``.
+
+    Twice; but if that may be one of the events that a repair gave up, the first of these, and
+    what stands behind the last. So they are told of if the range may have had them, and only then.
+    """
+    certain = high
     while low < high:
         middle = (low + high) // 2
-        result = await bridge.read(key, middle, max_bytes=1, max_records=1)
-        if _created_ms(result) < at_ms:
-            low = middle + 1
-        else:
-            high = middle
-    return low
+        probe, result = middle, None
+        while result is None and probe < high:
+            try:
+                result = await bridge.read(key, probe, max_bytes=1, max_records=1)
+            except RecordsLost as lost:
+                probe = lost.stop
+        if result is not None and _created_ms(result) < at_ms:
+            low = probe + 1
+            continue
+        high = middle
+        if result is not None:
+            certain = probe
+    return low, certain
 
 
 def _created_ms(result: tailrace.ReadResult) -> int:
