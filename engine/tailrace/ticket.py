@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tailrace import validate
 from tailrace.outcome import Outcome
 from tailrace.turns import Turns
 
@@ -46,6 +47,8 @@ class Ticket:
 
     def wait(self, timeout_s: float | None = None) -> Outcome:
         """Block until answered. TimeoutError leaves the operation where it is: it still counts."""
+        if timeout_s is not None:
+            timeout_s = validate.seconds("timeout_s", timeout_s)
         if self.turns is not None:
             self._wait_for_turn(self.turns)
         elif not self.done:
