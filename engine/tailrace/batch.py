@@ -105,22 +105,47 @@ class Batch(NamedTuple):
         return dict(decode_fields(self.fields))
 
 
-def join_records(records: Sequence[bytes], is_json: bool) -> tuple[array[int], bytes]:
-    """``(ends, payload)`` of records as they are stored; ``is_json``: a comma behind each."""
-    records = tuple(records) if records else ()  # a list is another thread's to change meanwhile
+class TooLong(ValueError):
+    """``length`` is how many bytes the records would take, which is more than was allowed."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(f"{length} bytes")
+        self.length = length
+
+
+def join_records(
+    records: Sequence[bytes], is_json: bool, bytes_max: int = native_records.ENDS_MAX
+) -> tuple[array[int], bytes]:
+    """``(ends, payload)`` of records as they are stored; ``is_json``: a comma behind each.
+
+    Raises TooLong, and TypeError if they are no sequence or one of them is not bytes.
+    """
+    records = tuple(records)  # a list is another thread's to change meanwhile
     if not records:
         return array("I"), b""
     count = len(records)
     if count > 1:
-        joined = native_records.join_records(b"", b"", records, separated=is_json)
+        joined = native_records.join_records(
+            b"", b"", records, separated=is_json, bytes_max=bytes_max
+        )
         if joined is not None:
             with memoryview(joined) as view:
                 return array("I", view[: 4 * count].cast("I")), bytes(view[4 * count :])
-    payload = b",".join([*records, b""]) if is_json else b"".join(records)
+    records = [record if type(record) is bytes else _bytes_of(record) for record in records]
     separator = 1 if is_json else 0
+    length = sum(map(len, records)) + separator * count
+    if length > bytes_max:
+        raise TooLong(length)
+    payload = b",".join([*records, b""]) if is_json else b"".join(records)
     ends = array("I", accumulate([len(record) + separator for record in records]))
     assert ends[-1] == len(payload)
     return ends, payload
+
+
+def _bytes_of(record: object) -> bytes:
+    if isinstance(record, bytes | bytearray | memoryview):
+        return bytes(record)
+    raise TypeError(f"a record must be bytes, not {type(record).__name__}")
 
 
 def padded_bytes(record_count: int, fields_length: int, payload_length: int) -> int:

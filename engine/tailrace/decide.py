@@ -27,7 +27,7 @@ from tailrace.operation import (
     Trim,
 )
 from tailrace.outcome import BucketDone, Deleted, Reason, Rejection, Updated
-from tailrace.plan import Context, Decision, Plan, live_stream, make_batch, no_bucket
+from tailrace.plan import Context, Decision, Plan, live_stream, make_batch, no_bucket, too_large
 from tailrace.stream import is_expired, needs_touch
 
 
@@ -108,6 +108,8 @@ def _set_metadata(catalog: Catalog, operation: SetMetadata, context: Context) ->
     if isinstance(state, Rejection):
         return state
     fields = encode_fields([(Tag.METADATA, operation.metadata)])
+    if (refusal := too_large(0, len(fields), 0, context)) is not None:
+        return refusal
     batch = make_batch(Kind.METADATA, 0, context.now_ms, fields, state.config.stream_id)
     return Plan(batch, Updated(state.config.stream_id, state.tail))
 

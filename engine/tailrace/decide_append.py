@@ -85,7 +85,10 @@ def _append_to(state: StreamState, operation: Append, context: Context) -> Decis
     if (refusal := _check_order(state, operation)) is not None:
         return refusal
     created_at_ms = max(context.now_ms, state.last_write_ms)
-    ends, payload = join(operation.records, state.tail, created_at_ms, config.is_json)
+    joined = join(operation.records, state.tail, created_at_ms, config.is_json, context)
+    if isinstance(joined, Rejection):
+        return joined
+    ends, payload = joined
     if not ends and not operation.close:
         return _empty(operation.key)
     return _appended(state, operation, context, created_at_ms, ends, payload)
@@ -174,7 +177,10 @@ def _append_new(
             Reason.EXPECTED_ORDINAL_MISMATCH, f"stream {key} does not exist yet", tail=0
         )
     is_json = is_json_type(content_type)
-    ends, payload = join(operation.records, 0, context.now_ms, is_json)
+    joined = join(operation.records, 0, context.now_ms, is_json, context)
+    if isinstance(joined, Rejection):
+        return joined
+    ends, payload = joined
     if not ends and not operation.close:
         return _empty(key)
     fields = create_fields(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 
 from tailrace import limits
-from tailrace.batch import Flag, Kind, join_records
+from tailrace.batch import Flag, Kind
 from tailrace.catalog import Catalog
 from tailrace.offset import encode_offset
 from tailrace.operation import Create, ForkPoint, StreamOptions
@@ -45,10 +45,10 @@ def _new_stream(catalog: Catalog, operation: Create, context: Context) -> Decisi
     options = operation.options
     content_type = options.content_type or DEFAULT_CONTENT_TYPE
     now_ms = context.now_ms
-    ends, payload = join(operation.records, 0, now_ms, is_json_type(content_type))
+    joined = join(operation.records, 0, now_ms, is_json_type(content_type), context)
     flags = Flag.CLOSES if operation.closed else 0
     fields = create_fields(operation.key, content_type, options)
-    return _created(catalog, flags, 0, context, ends, payload, fields, content_type)
+    return _created(catalog, flags, 0, context, joined, fields, content_type)
 
 
 def _created(
@@ -56,11 +56,13 @@ def _created(
     flags: int,
     base: int,
     context: Context,
-    ends: array[int],
-    payload: bytes,
+    joined: tuple[array[int], bytes] | Rejection,
     fields: bytes,
     content_type: str,
 ) -> Decision:
+    if isinstance(joined, Rejection):
+        return joined
+    ends, payload = joined
     if (refusal := too_large(len(ends), len(fields), len(payload), context)) is not None:
         return refusal
     if is_json_type(content_type):
@@ -133,16 +135,13 @@ def _fork(catalog: Catalog, operation: Create, fork: ForkPoint, context: Context
         return point
     ordinal, base, prefix = point
     is_json = source.config.is_json
-    own = operation.records
-    own = own(base + len(prefix), context.now_ms) if callable(own) else own
-    ends, payload = join_records([*prefix, *own], is_json)
+    first = base + len(prefix)
+    joined = join(operation.records, first, context.now_ms, is_json, context, prefix)
     options, inherited = _fork_expiry(operation.options, source)
     origin = (source.config.stream_id, ordinal, fork.sub_offset)
     fields = create_fields(operation.key, source.config.content_type, options, origin, inherited)
     flags = Flag.CLOSES if operation.closed else 0
-    return _created(
-        catalog, flags, base, context, ends, payload, fields, source.config.content_type
-    )
+    return _created(catalog, flags, base, context, joined, fields, source.config.content_type)
 
 
 def _depth(catalog: Catalog, state: StreamState) -> int:

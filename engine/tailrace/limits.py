@@ -25,6 +25,9 @@ PRODUCER_NUMBER_MAX: Final = 2**53 - 1  # protocol section 5.2.1: JavaScript's s
 TTL_MS_MAX: Final = 100 * 365 * 24 * 3600 * 1000
 PRODUCERS_PER_STREAM_MAX: Final = 100_000
 FORK_DEPTH_MAX: Final = 64
+SECONDS_MAX: Final = (
+    100 * 365 * 24 * 3600.0
+)  # of a wait: more than anyone waits, less than overflows
 
 # Snapshots.
 DIGEST_BYTES: Final = 32  # SHA-256

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
+from tailrace import validate
 from tailrace.catalog import Catalog
 from tailrace.errors import InvalidArgument, Rejected
 from tailrace.limits import LIST_LIMIT_MAX
@@ -27,6 +28,7 @@ class Listing:
 
     def bucket(self, bucket: str) -> BucketInfo:
         """Rejected if there is no such bucket."""
+        validate.words("bucket", (bucket,))
         state = self._durable.buckets.get(bucket)
         if state is None:
             raise Rejected(Rejection(Reason.BUCKET_NOT_FOUND, f"bucket {bucket} does not exist"))
@@ -36,7 +38,9 @@ class Listing:
         self, bucket: str, prefix: str, after: str | None, limit: int, *, descending: bool
     ) -> StreamPage:
         """See :meth:`tailrace.store.Store.list_streams`."""
-        self._check(bucket, limit)
+        self._check(bucket, prefix, limit)
+        if after is not None:
+            validate.words("after", (after,))
         now_ms = self._now_ms()
 
         def fetch(after: str | None) -> list[str]:
@@ -62,7 +66,9 @@ class Listing:
 
         A page costs its own length; with ``prefix``, all that stands between its streams, too.
         """
-        self._check(bucket, limit)
+        self._check(bucket, prefix, limit)
+        validate.time_range(*created)
+        place = None if after is None else _place(after)
         now_ms = self._now_ms()
         count = max(limit + 1, LIST_LIMIT_MAX) if prefix else limit + 1
 
@@ -78,13 +84,20 @@ class Listing:
                 return None
             return head_of(state)
 
-        place = None if after is None else CreationPlace(*after)
         return _page(fetch, place, count, visible, limit)
 
-    def _check(self, bucket: str, limit: int) -> None:
-        if not 0 < limit <= LIST_LIMIT_MAX:
-            raise InvalidArgument("limit", f"must be from 1 to {LIST_LIMIT_MAX}")
+    def _check(self, bucket: str, prefix: str, limit: int) -> None:
+        validate.page("limit", limit, LIST_LIMIT_MAX)
+        validate.words("prefix", (prefix,))
         self.bucket(bucket)
+
+
+def _place(after: tuple[int, str]) -> CreationPlace:
+    if isinstance(after, tuple | list) and len(after) == 2:
+        created_at_ms, name = after
+        if isinstance(created_at_ms, int) and isinstance(name, str):
+            return CreationPlace(created_at_ms, name)
+    raise InvalidArgument("after", "must be a time in milliseconds and a stream's name")
 
 
 def _page(

@@ -37,6 +37,15 @@ class Options:
 
     def __post_init__(self) -> None:
         low, high = limits.SEGMENT_BYTES_MIN, limits.SEGMENT_BYTES_MAX
+        for field in (
+            "segment_bytes",
+            "staged_bytes_max",
+            "checkpoint_every_bytes",
+            "index_lag_bytes_max",
+            "reserve_bytes_max",
+        ):
+            if not isinstance(getattr(self, field), int):
+                raise InvalidArgument(field, "must be an integer")
         if not low <= self.segment_bytes <= high or self.segment_bytes % limits.PAGE_BYTES:
             raise InvalidArgument(
                 "segment_bytes", f"must be a multiple of {limits.PAGE_BYTES} from {low} to {high}"
@@ -46,7 +55,12 @@ class Options:
                 raise InvalidArgument(field, "must be more than 0")
         if self.reserve_bytes_max < 0:
             raise InvalidArgument("reserve_bytes_max", "must not be negative")
-        if self.mark_idle_s is not None and self.mark_idle_s <= 0:
-            raise InvalidArgument("mark_idle_s", "must be more than 0, or None")
-        if self.expiry_sweep_s <= 0:
-            raise InvalidArgument("expiry_sweep_s", "must be more than 0")
+        if self.mark_idle_s is not None:
+            _seconds("mark_idle_s", self.mark_idle_s)
+        _seconds("expiry_sweep_s", self.expiry_sweep_s)
+
+
+def _seconds(field: str, value: float) -> None:
+    """A thread waits so long: what cannot be waited for would end it."""
+    if not isinstance(value, int | float) or not 0 < value <= limits.SECONDS_MAX:
+        raise InvalidArgument(field, f"must be more than 0, and at most {limits.SECONDS_MAX:.0f}")

@@ -92,7 +92,7 @@ def plain_append(
     whole = None
     if count == 1:
         record = records[0]
-        if type(record) is not bytes:
+        if type(record) is not bytes or len(record) > room:
             return None
         payload = record + b"," if is_json else record
         used = front + len(payload)

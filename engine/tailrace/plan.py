@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from tailrace import limits
-from tailrace.batch import Batch, Kind, join_records, padded_bytes
+from tailrace.batch import Batch, Kind, TooLong, join_records, padded_bytes
 from tailrace.catalog import Catalog
+from tailrace.errors import InvalidArgument
 from tailrace.fields import Tag, encode_fields
 from tailrace.operation import Records, StreamKey, StreamOptions
 from tailrace.outcome import Outcome, Reason, Rejection
@@ -96,11 +97,22 @@ def create_fields(
 
 
 def join(
-    records: Records, base: int, created_at_ms: int, is_json: bool
-) -> tuple[array[int], bytes]:
-    """``(ends, payload)`` of records as they are stored, from ordinal ``base`` on."""
+    records: Records,
+    base: int,
+    created_at_ms: int,
+    is_json: bool,
+    context: Context,
+    prefix: Sequence[bytes] = (),
+) -> tuple[array[int], bytes] | Rejection:
+    """``(ends, payload)`` of ``prefix`` and the records from ordinal ``base`` on, unless too large."""
     made: Sequence[bytes] = records(base, created_at_ms) if callable(records) else records
-    return join_records(made, is_json)
+    try:
+        made = (*prefix, *made)
+        return join_records(made, is_json, context.batch_bytes_max)
+    except TooLong as error:
+        return _too_large(len(made), error.length, context)
+    except TypeError as error:
+        raise InvalidArgument("records", f"must be a sequence of bytes: {error}") from error
 
 
 def too_large(
@@ -110,9 +122,13 @@ def too_large(
     length = padded_bytes(record_count, fields_length, payload_length)
     if length <= context.batch_bytes_max and record_count <= limits.BATCH_RECORDS_MAX:
         return None
+    return _too_large(record_count, fields_length + payload_length, context)
+
+
+def _too_large(record_count: int, length: int, context: Context) -> Rejection:
     return Rejection(
         Reason.TOO_LARGE,
-        f"{record_count} records of {payload_length} bytes are more than one append may hold "
+        f"{record_count} records and {length} bytes are more than one batch may hold "
         f"({context.batch_bytes_max} bytes, {limits.BATCH_RECORDS_MAX} records)",
     )
 

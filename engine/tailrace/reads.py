@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from tailrace import limits, validate
 from tailrace.core import Core
-from tailrace.errors import InvalidArgument, Rejected, StoreClosed
+from tailrace.errors import Rejected, StoreClosed
 from tailrace.operation import StreamKey
 from tailrace.outcome import Rejection
 from tailrace.plan import live_stream
@@ -35,8 +35,12 @@ class Reads:
         core = self._core
         if core.closed:
             raise StoreClosed("the store is closed")
-        named = key if type(key) is StreamKey else StreamKey(*key)
-        found = live_stream(core.durable, named, core.now_ms())
+        named = key if type(key) is StreamKey else validate.named(key)
+        try:
+            found = live_stream(core.durable, named, core.now_ms())
+        except TypeError:  # of what is no string there may be no hash
+            validate.named(key)
+            raise
         if isinstance(found, Rejection):
             raise Rejected(found)
         return found
@@ -44,7 +48,7 @@ class Reads:
     def version(self, key: Key) -> object | None:
         """A state is a value, and each change makes another one."""
         core = self._core
-        state = None if core.closed else core.durable.find(StreamKey(*key))
+        state = None if core.closed else core.durable.find(validate.named(key))
         if state is None or state.deleted or state.config.ends_with_time:
             return None
         return state
@@ -52,13 +56,13 @@ class Reads:
     def read(
         self, key: Key, ordinal: int, stop: int | None, max_bytes: int, max_records: int | None
     ) -> ReadResult:
-        state = self._readable(key, ordinal, max_bytes)
+        state = self._readable(key, ordinal, max_bytes, stop, max_records)
         return self._core.reader.read(state, ordinal, stop, max_bytes, max_records)
 
     def read_near(
         self, key: Key, ordinal: int, max_bytes: int, max_records: int | None
     ) -> ReadResult | None:
-        state = self._readable(key, ordinal, max_bytes)
+        state = self._readable(key, ordinal, max_bytes, None, max_records)
         if not self._is_near(state, ordinal):
             return None
         return self._core.reader.read(state, ordinal, None, max_bytes, max_records)
@@ -81,14 +85,22 @@ class Reads:
         newest = core.log.segment_at(core.committer.durable_position)
         return core.small_reads.read(asked, max_bytes, newest)
 
-    def _readable(self, key: Key, ordinal: int, max_bytes: int) -> StreamState:
-        validate.read_bounds(ordinal, max_bytes)
+    def _readable(
+        self,
+        key: Key,
+        ordinal: int,
+        max_bytes: int,
+        stop: int | None = None,
+        max_records: int | None = None,
+    ) -> StreamState:
+        validate.read_bounds(ordinal, max_bytes, stop, max_records)
         state = self.state(key)
         if state.config.ttl_ms is not None:
             self._toucher.touch(state, self._core.now_ms())
         return state
 
     def is_resident(self, key: Key, ordinal: int) -> bool:
+        validate.not_negative("ordinal", ordinal)
         return self._is_near(self.state(key), ordinal)
 
     def _is_near(self, state: StreamState, ordinal: int) -> bool:
@@ -97,10 +109,14 @@ class Reads:
         return core.reader.is_resident(state, ordinal, newest)
 
     def open_snapshot(self, key: Key, ordinal: int | None) -> SnapshotReader:
+        if ordinal is not None:
+            validate.ordinal("ordinal", ordinal)
         self._toucher.touch(self.state(key), self._core.now_ms())
         return open_visible(self._core.storage, lambda: self.state(key), ordinal)
 
     def wait(self, key: Key, ordinal: int, timeout_s: float) -> bool:
+        validate.not_negative("ordinal", ordinal)
+        timeout_s = validate.seconds("timeout_s", timeout_s)
         core, state = self._core, self.state(key)
         self._toucher.touch(state, core.now_ms())
         stream_id = state.config.stream_id
@@ -126,12 +142,18 @@ class Reads:
     ) -> SearchResult:
         """``created``: the bounds of the time, from (inclusive) and until (exclusive)."""
         core = self._core
-        if not 0 < limit <= limits.SEARCH_LIMIT_MAX:
-            raise InvalidArgument("limit", f"must be from 1 to {limits.SEARCH_LIMIT_MAX}")
+        validate.page("limit", limit, limits.SEARCH_LIMIT_MAX)
+        validate.words("query", (query,))
+        validate.words("types", types)
+        validate.time_range(*created)
+        if bucket is not None:
+            validate.words("bucket", (bucket,))
+        if keys is not None:
+            validate.sequence("keys", keys)
+        wanted = None if keys is None else [validate.named(key) for key in keys]
         if core.closed:
             raise StoreClosed("the store is closed")
         core.indexer.catch_up(core.committer.durable_position)
-        wanted = None if keys is None else [StreamKey(*key) for key in keys]
         scope = scope_of(core.durable, core.indexer.searchable, wanted, bucket, core.now_ms())
         found = core.indexer.index.search(
             query,

@@ -77,6 +77,8 @@ class SnapshotWriter:
         Now and then it syncs, lest the sync at the end holds up those of the log.
         """
         file = self._open()
+        if not isinstance(piece, bytes | bytearray | memoryview):
+            raise InvalidArgument("piece", "must be bytes")
         try:
             file.pwrite(piece, self.length)
             self.length += len(piece)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 
+from tailrace import validate
 from tailrace.batch import Batch, Kind, batch_parts, padded_bytes
 from tailrace.catalog import NO_CHANGE, Catalog, apply
 from tailrace.decide import decide
@@ -69,7 +70,7 @@ class Staging:
             decision = decide(self.catalog, operation, context)
         except Exception as error:
             # A record that is not bytes, or a stamp that raised: this operation's fault alone.
-            return None, error
+            return None, validate.fault(operation, error)
         if type(decision) is not Plan:
             return decision, None  # type: ignore[return-value]
         self.batch(decision.batch, ticket, decision.outcome)
@@ -100,7 +101,12 @@ class Staging:
         """Stage what is plain of ``rows``: its ticket, if there is any, and the groups left."""
         position = self.cursor.position
         room = min(self.cursor.room, self.batch_bytes_max + SEAL_BYTES)
-        plain = plain_rows(self.catalog, rows, now_ms, position, room, self.durable_position)
+        try:
+            plain = plain_rows(self.catalog, rows, now_ms, position, room, self.durable_position)
+        except TypeError:  # of what is no string there may be no hash
+            for key in rows.keys:
+                validate.named(key)
+            raise
         if not plain.states:
             return None, plain.left
         ticket = Ticket(None, context)

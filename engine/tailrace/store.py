@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection, Sequence
 from types import TracebackType
 
-from tailrace import limits
+from tailrace import limits, validate
 from tailrace.core import open_core, wall_clock_ms
 from tailrace.operation import (
     Append,
@@ -112,14 +112,14 @@ class Store:
         """As :meth:`submit`, for operations of many callers: each ticket has its own context.
 
         An operation that is invalid fails its own ticket (whose ``error`` is InvalidArgument)
-        and no other. Tickets are told to :attr:`on_group` alone. ValueError if there are not
-        as many contexts as operations.
+        and no other. Tickets are told to :attr:`on_group` alone.
 
         The committer thread sees to the sync; but if it sleeps, and a sync took less than
         ``patience_s`` of late, this call does it, which spares a lone caller two hops
         between threads.
 
-        Raises Overloaded, StoreClosed or LogPoisoned; then nothing was staged.
+        Raises Overloaded, StoreClosed, LogPoisoned, or InvalidArgument if there are not as many
+        contexts as operations; then nothing was staged.
         """
         return self._writes.submit_each(operations, contexts, patience_s)
 
@@ -142,6 +142,7 @@ class Store:
         """Do one operation; the outcome, a rejection included, once it is durable.
 
         Raises as :meth:`submit`, and TimeoutError: then the operation may still become durable.
+        A ``timeout_s`` below 0 is 0.
         """
         return self._writes.perform(operation, timeout_s)
 
@@ -167,7 +168,7 @@ class Store:
     ) -> Created:
         """Create a stream, with first records if given, or confirm one just like it."""
         options = StreamOptions(content_type, ttl_ms, expires_at_ms, searchable, metadata)
-        return self._writes.do(Create(StreamKey(*key), options, records, closed), Created)
+        return self._writes.do(Create(validate.named(key), options, records, closed), Created)
 
     def append(
         self,
@@ -183,18 +184,18 @@ class Store:
         expected_stream_id: int | None = None,
     ) -> Appended:
         """Append records as one unit; see :class:`tailrace.operation.Append`."""
-        named = key if type(key) is StreamKey else StreamKey(*key)
+        named = key if type(key) is StreamKey else validate.named(key)
         rest = stream_seq, expected_ordinal, create, expected_stream_id
         operation = Append(named, records, content_type, close, producer, *rest)
         return self._writes.do(operation, Appended)
 
     def close_stream(self, key: Key) -> Appended:
         """Close a stream for good; closing it again is fine."""
-        return self._writes.do(Append(StreamKey(*key), close=True), Appended)
+        return self._writes.do(Append(validate.named(key), close=True), Appended)
 
     def delete(self, key: Key) -> Deleted:
         """Delete a stream. While forks read through it, its data stays and its name is blocked."""
-        return self._writes.do(Delete(StreamKey(*key)), Deleted)
+        return self._writes.do(Delete(validate.named(key)), Deleted)
 
     def fork(
         self,
@@ -208,16 +209,18 @@ class Store:
         closed: bool = False,
     ) -> Created:
         """Create ``key`` as a fork of ``source`` at ``ordinal`` (None: its tail)."""
-        point = ForkPoint(StreamKey(*source), ordinal, sub_offset)
-        return self._writes.do(Create(StreamKey(*key), options, records, closed, point), Created)
+        point = ForkPoint(validate.named(source), ordinal, sub_offset)
+        return self._writes.do(
+            Create(validate.named(key), options, records, closed, point), Created
+        )
 
     def set_metadata(self, key: Key, metadata: bytes) -> Updated:
         """Replace a stream's metadata."""
-        return self._writes.do(SetMetadata(StreamKey(*key), metadata), Updated)
+        return self._writes.do(SetMetadata(validate.named(key), metadata), Updated)
 
     def trim(self, key: Key, ordinal: int) -> Updated:
         """Drop the records before ``ordinal``; see :class:`tailrace.operation.Trim`."""
-        return self._writes.do(Trim(StreamKey(*key), ordinal), Updated)
+        return self._writes.do(Trim(validate.named(key), ordinal), Updated)
 
     def begin_snapshot(
         self,
@@ -316,7 +319,8 @@ class Store:
     def wait(self, key: Key, ordinal: int, timeout_s: float) -> bool:
         """Block until there is a record at ``ordinal``, or the stream is closed or gone.
 
-        False if ``timeout_s`` went by first. Rejected if there is no such stream to begin with.
+        False if ``timeout_s`` (0 if it is less) went by first. Rejected if there is no such stream
+        to begin with.
         """
         return self._reads.wait(key, ordinal, timeout_s)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from tailrace import validate
 from tailrace.outcome import Outcome
 from tailrace.turns import Turns
 
@@ -49,6 +50,8 @@ class Ticket:
 
     def wait(self, timeout_s: float | None = None) -> Outcome:
         """Block until answered. After a TimeoutError the operation may still become durable."""
+        if timeout_s is not None:
+            timeout_s = validate.seconds("timeout_s", timeout_s)
         if self.turns is not None:
             self._wait_for_turn(self.turns)
         elif not self.done:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from tailrace import limits
@@ -15,15 +16,19 @@ from tailrace.operation import (
     Append,
     Create,
     CreateBucket,
+    Delete,
     DeleteBucket,
+    Expire,
     ForkPoint,
     Operation,
     Producer,
     PutSnapshot,
+    Records,
     SetMetadata,
     Snapshot,
     StreamKey,
     StreamOptions,
+    Touch,
     Trim,
 )
 from tailrace.rows import Rows
@@ -34,11 +39,60 @@ _CONTENT_TYPE: Final = re.compile(
 )
 
 
-def read_bounds(ordinal: int, max_bytes: int) -> None:
-    if not 0 < max_bytes <= limits.READ_BYTES_MAX:
+def read_bounds(
+    first: int, max_bytes: int, stop: int | None = None, max_records: int | None = None
+) -> None:
+    if not isinstance(max_bytes, int) or not 0 < max_bytes <= limits.READ_BYTES_MAX:
         raise InvalidArgument("max_bytes", f"must be from 1 to {limits.READ_BYTES_MAX}")
-    if ordinal < 0:
-        raise InvalidArgument("ordinal", "must not be negative")
+    not_negative("ordinal", first)
+    if stop is not None:
+        not_negative("stop", stop)
+    if max_records is not None:
+        not_negative("max_records", max_records)
+
+
+def not_negative(field: str, value: int) -> None:
+    """An integer, however large."""
+    if not isinstance(value, int) or value < 0:
+        raise InvalidArgument(field, "must be an integer, and not negative")
+
+
+def page(field: str, value: int, maximum: int) -> None:
+    """How many are wanted at most."""
+    if not isinstance(value, int) or not 0 < value <= maximum:
+        raise InvalidArgument(field, f"must be from 1 to {maximum}")
+
+
+def time_range(from_ms: int | None, until_ms: int | None) -> None:
+    for field, value in (("created_from_ms", from_ms), ("created_until_ms", until_ms)):
+        if value is not None and not isinstance(value, int):
+            raise InvalidArgument(field, "must be an integer: milliseconds since the Unix epoch")
+
+
+def words(field: str, values: Collection[str]) -> None:
+    if not isinstance(values, Iterable) or not all(isinstance(value, str) for value in values):
+        raise InvalidArgument(field, "must be strings")
+
+
+def sequence(field: str, values: object) -> None:
+    if not isinstance(values, list | tuple) and not isinstance(values, Sequence):
+        raise InvalidArgument(field, "must be a sequence")
+
+
+def seconds(field: str, value: float) -> float:
+    """A time to wait, cut to what there can be. What is below zero is none."""
+    if not isinstance(value, int | float) or value != value:  # NaN is not itself
+        raise InvalidArgument(field, "must be a number of seconds")
+    return min(max(0.0, value), limits.SECONDS_MAX)
+
+
+def named(value: StreamKey | tuple[str, str]) -> StreamKey:
+    """``value`` as a key, be there such a name or not."""
+    if isinstance(value, tuple | list) and len(value) == 2:
+        bucket, stream = value
+        if isinstance(bucket, str) and isinstance(stream, str):
+            return StreamKey(bucket, stream)
+    raise InvalidArgument("key", "must be two strings: a bucket, and a stream's name")
 
 
 def bucket(value: str) -> None:
@@ -47,6 +101,7 @@ def bucket(value: str) -> None:
 
 
 def key(value: StreamKey) -> None:
+    value = named(value)
     bucket(value.bucket)
     text("stream", value.stream, limits.STREAM_NAME_BYTES_MAX)
     if "\0" in value.stream:
@@ -81,6 +136,8 @@ def content_type(value: str) -> None:
 
 
 def metadata(value: bytes) -> None:
+    if not isinstance(value, bytes):
+        raise InvalidArgument("metadata", "must be bytes")
     if len(value) > limits.METADATA_BYTES_MAX:
         raise InvalidArgument(
             "metadata", f"must be at most {limits.METADATA_BYTES_MAX} bytes, not {len(value)}"
@@ -88,6 +145,8 @@ def metadata(value: bytes) -> None:
 
 
 def stream_options(options: StreamOptions) -> None:
+    if not isinstance(options, StreamOptions):
+        raise InvalidArgument("options", "must be StreamOptions")
     if options.content_type is not None:
         content_type(options.content_type)
     if options.ttl_ms is not None and options.expires_at_ms is not None:
@@ -100,6 +159,8 @@ def stream_options(options: StreamOptions) -> None:
 
 
 def producer(value: Producer) -> None:
+    if not isinstance(value, Producer):
+        raise InvalidArgument("producer", "must be a Producer")
     text("producer_id", value.id, limits.PRODUCER_ID_BYTES_MAX)
     number("producer_epoch", value.epoch, limits.PRODUCER_NUMBER_MAX)
     number("producer_seq", value.seq, limits.PRODUCER_NUMBER_MAX)
@@ -109,7 +170,15 @@ def stream_seq(value: str) -> None:
     text("stream_seq", value, limits.STREAM_SEQ_BYTES_MAX)
 
 
+def records(value: Records) -> None:
+    """What holds them; they are looked at one by one when they are joined."""
+    if not callable(value) and not isinstance(value, Sequence):
+        raise InvalidArgument("records", "must be a sequence of bytes, or make one")
+
+
 def fork(value: ForkPoint) -> None:
+    if not isinstance(value, ForkPoint):
+        raise InvalidArgument("fork", "must be a ForkPoint")
     key(value.source)
     if value.ordinal is not None:
         ordinal("fork_ordinal", value.ordinal)
@@ -138,7 +207,12 @@ def snapshot(value: Snapshot, match: bytes | None) -> None:
 
 def rows(value: Rows) -> None:
     """What of the columns can be seen at a glance; the rest is found out as they are read."""
+    if not isinstance(value, Rows):
+        raise InvalidArgument("rows", "must be Rows")
     keys, content_types, counts, lengths, payload, producers = value
+    sequence("keys", keys)
+    sequence("content_types", content_types)
+    sequence("producers", producers)
     if len(keys) > limits.OPERATIONS_PER_SUBMIT_MAX:
         raise InvalidArgument("keys", f"at most {limits.OPERATIONS_PER_SUBMIT_MAX} at once")
     for field, column in (("counts", counts), ("lengths", lengths)):
@@ -163,6 +237,10 @@ def rows(value: Rows) -> None:
 def operation(value: Operation) -> None:
     """Whatever can be checked of an operation without looking at the store."""
     if isinstance(value, Append):
+        if type(value.records) not in (list, tuple):
+            records(value.records)
+        if value.content_type is not None and not isinstance(value.content_type, str):
+            raise InvalidArgument("content_type", "must be a string")
         if value.producer is not None:
             producer(value.producer)
         if value.stream_seq is not None:
@@ -172,6 +250,7 @@ def operation(value: Operation) -> None:
             stream_options(value.create)
     elif isinstance(value, Create):
         key(value.key)
+        records(value.records)
         stream_options(value.options)
         if value.fork is not None:
             fork(value.fork)
@@ -183,3 +262,19 @@ def operation(value: Operation) -> None:
         ordinal("ordinal", value.ordinal)
     elif isinstance(value, PutSnapshot):
         snapshot(value.snapshot, value.match)
+    elif not isinstance(value, Delete | Expire | Touch):
+        raise InvalidArgument("operation", "is none")
+
+
+def fault(value: Operation, error: Exception) -> Exception:
+    """What to tell of an operation that could not be decided because of ``error``.
+
+    Its key is looked at only now: looking costs, and hardly any is wrong.
+    """
+    try:
+        if not isinstance(value, CreateBucket | DeleteBucket):
+            named(value.key)
+    except InvalidArgument as better:
+        better.__cause__ = error
+        return better
+    return error

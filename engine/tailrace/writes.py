@@ -11,7 +11,7 @@ from typing import TypeVar
 from tailrace import validate
 from tailrace.core import Core
 from tailrace.decide_snapshot import refuse_early
-from tailrace.errors import Rejected
+from tailrace.errors import InvalidArgument, Rejected
 from tailrace.operation import Create, Operation
 from tailrace.outcome import Outcome, Rejection
 from tailrace.plan import Partial
@@ -37,6 +37,7 @@ class Writes:
         on_done: Callable[[Ticket], None] | None,
         context: object,
     ) -> list[Ticket]:
+        validate.sequence("operations", operations)
         tickets = [Ticket(on_done, context) for _ in operations]
         self._submit(operations, tickets, apart=False, patience_s=0.0)
         return tickets
@@ -44,8 +45,11 @@ class Writes:
     def submit_each(
         self, operations: Sequence[Operation], contexts: Sequence[object], patience_s: float
     ) -> list[Ticket]:
+        validate.sequence("operations", operations)
+        validate.sequence("contexts", contexts)
         if len(contexts) != len(operations):
-            raise ValueError("there must be one context for each operation")
+            raise InvalidArgument("contexts", "must be one for each operation")
+        patience_s = validate.seconds("patience_s", patience_s)
         tickets = [Ticket(None, context) for context in contexts]
         self._submit(operations, tickets, apart=True, patience_s=patience_s)
         return tickets
@@ -64,11 +68,14 @@ class Writes:
         self._do_what_is_due()
 
     def submit_rows(self, rows: Rows, context: object, patience_s: float) -> RowsTaken:
+        patience_s = validate.seconds("patience_s", patience_s)
         taken = self._core.committer.submit_rows(rows, context, patience_s=patience_s)
         self._do_what_is_due()
         return taken
 
     def perform(self, operation: Operation, timeout_s: float | None = None) -> Outcome:
+        if timeout_s is not None:
+            timeout_s = validate.seconds("timeout_s", timeout_s)
         partial, patient = self._partial(operation), timeout_s is None
         ticket = self._core.committer.perform(operation, partial, patient=patient)
         self._do_what_is_due()
@@ -100,6 +107,10 @@ class Writes:
         if not isinstance(operation, Create) or operation.fork is None:
             return None
         fork = operation.fork
+        try:
+            validate.fork(fork)
+        except InvalidArgument:
+            return None  # told when the operation itself is looked at
         source = self._core.durable.find(fork.source)
         if fork.ordinal is None or fork.sub_offset <= 0 or source is None:
             return None

@@ -222,7 +222,7 @@ def test_an_operation_that_cannot_be_encoded_fails_alone(tmp_path: Path) -> None
             ]
         )
         assert isinstance(good.wait(PATIENCE_S), Appended)
-        with pytest.raises(TypeError):
+        with pytest.raises(tailrace.InvalidArgument, match="records"):
             bad.wait(PATIENCE_S)
         with pytest.raises(RuntimeError):
             stamp.wait(PATIENCE_S)

@@ -260,8 +260,8 @@ class SearchIndex:
             None if scope is None else scope_columns(scope),
             [kind.encode("utf-8", "replace") for kind in dict.fromkeys(types)],
             max(0, min(limit, SEARCH_LIMIT_MAX)),
-            NO_TIME_FROM if created_from_ms is None else created_from_ms,
-            NO_TIME_UNTIL if created_until_ms is None else created_until_ms,
+            NO_TIME_FROM if created_from_ms is None else _in_time(created_from_ms),
+            NO_TIME_UNTIL if created_until_ms is None else _in_time(created_until_ms),
             count_streams,
             bm25.K1,
             bm25.B,
@@ -305,3 +305,8 @@ class SearchIndex:
                 "merges": self._merges,
                 "searches": self._searches,
             }
+
+
+def _in_time(at_ms: int) -> int:
+    """A bound that no time is beyond: before or behind all of them is where it was, too."""
+    return max(NO_TIME_FROM, min(at_ms, NO_TIME_UNTIL))
