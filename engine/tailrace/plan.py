@@ -104,7 +104,7 @@ def join(
     context: Context,
     prefix: Sequence[bytes] = (),
 ) -> tuple[array[int], bytes] | Rejection:
-    """``(ends, payload)`` of ``prefix`` and the records from ordinal ``base`` on, unless too large."""
+    """``(ends, payload)`` of ``prefix`` and records from ordinal ``base`` on; or: too large."""
     made: Sequence[bytes] = records(base, created_at_ms) if callable(records) else records
     try:
         made = (*prefix, *made)
