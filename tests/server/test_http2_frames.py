@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from tailrace_server.keys import KeyRing
 from tailrace_server.live import CutOff, LiveResponse, Send
 from tailrace_server.protocol.message import Request
 from tailrace_server.service import Service
-from tests.server.front_support import QUICK, eventually, running
+from tests.server.front_support import QUICK, at_work, eventually, running
 from tests.server.http2_support import Fields, Frames, answer_with, frames_of
 
 LIMITS = FrontLimits(linger_s=0.2, send_timeout_s=0.5)
@@ -53,12 +52,8 @@ async def serving(directory: Path) -> AsyncIterator[tuple[Service, int]]:
     with tailrace.open(directory) as store:
         service = Service(store, ServiceConfig(), KeyRing(["k"]))
         front = HypercornFront(service, LIMITS)
-        listener = socket.create_server(("127.0.0.1", 0))
-        async with trio.open_nursery() as nursery:
-            await nursery.start(service.run)
-            await nursery.start(front.serve, [listener])
-            yield service, listener.getsockname()[1]
-            nursery.cancel_scope.cancel()
+        async with at_work(front, service) as (port, _):
+            yield service, port
 
 
 async def test_a_damaged_snapshot_and_its_bootstrap_are_reset(tmp_path: Path) -> None:
