@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,10 +19,11 @@ from tailrace_server.keys import KeyRing
 from tailrace_server.live import CutOff, LiveResponse, Send
 from tailrace_server.protocol.message import Request
 from tailrace_server.service import Service
-from tests.server.front_support import QUICK, at_work, eventually, running
+from tests.server.front_support import at_work, eventually, running
 from tests.server.http2_support import Fields, Frames, answer_with, frames_of
 
 LIMITS = FrontLimits(linger_s=0.2, send_timeout_s=0.5)
+IMPATIENT = dataclasses.replace(LIMITS, idle_timeout_s=0.3)
 DAMAGED = b"fill" * 30_000
 
 
@@ -222,7 +224,7 @@ async def test_any_number_of_priorities_is_passed_over_rfc_9113_section_5_3_2() 
 
 @pytest.mark.parametrize("path", [b"/next", b"/none", b"/large?n=100000", b"/wait", b"/live"])
 async def test_a_connection_is_idle_after_its_last_answer(path: bytes) -> None:
-    async with running("hypercorn", QUICK) as server, frames_of(server.port) as client:
+    async with running("hypercorn", IMPATIENT) as server, frames_of(server.port) as client:
         server.service.release.set()
         await client.over(await client.ask(path))
         await client.ends()
@@ -230,7 +232,7 @@ async def test_a_connection_is_idle_after_its_last_answer(path: bytes) -> None:
 
 @pytest.mark.parametrize("path", [b"/wait", b"/live", b"/flood", b"/streamed/all"])
 async def test_and_after_its_last_stream_was_taken_back(path: bytes) -> None:
-    async with running("hypercorn", QUICK) as server, frames_of(server.port) as client:
+    async with running("hypercorn", IMPATIENT) as server, frames_of(server.port) as client:
         await client.ask(path, end=False)
         await trio.sleep(0.05)
         client.connection.reset_stream(1)
