@@ -19,7 +19,7 @@ from tailrace_server.fast.listener import FastFront
 from tailrace_server.front import FrontLimits
 from tailrace_server.keys import Key, KeyRing
 from tailrace_server.service import Service
-from tests.server.front_support import PATIENCE_S, RawClient, Truncated, eventually
+from tests.server.front_support import PATIENCE_S, RawClient, Truncated, at_work, eventually
 from tests.server.service_support import Client, Event, Tail
 from tests.server.streams.stream_support import JSON, at, post, put
 
@@ -127,6 +127,13 @@ class Server:
     async def make(self, path: str) -> None:
         await put(self.client, path, b"", JSON)
 
+    async def audience(self, path: str, count: int) -> list[Follower]:
+        """A new stream, and so many who follow it together."""
+        await self.make(path)
+        followers = [await self.follow(path) for _ in range(count)]
+        await self.together(count)
+        return followers
+
     async def append(self, path: str, *records: object, headers: dict[str, str] = JSON) -> None:
         answer = await post(self.client, path, json.dumps(records).encode(), JSON | headers)
         assert answer.status in (200, 204), answer.body
@@ -146,16 +153,11 @@ async def live_server(
     with tailrace.open(directory, now_ms=now_ms) as store:
         service = Service(store, config, KeyRing(keys))
         front = FastFront(service, limits)
-        listener = socket.create_server(("127.0.0.1", 0))
-        if send_buffer is not None:  # accepted sockets inherit it
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(service.run)
-            await nursery.start(front.serve, [listener])
+        buffers = {socket.SO_SNDBUF: send_buffer}
+        async with at_work(front, service, buffers=buffers) as (port, nursery):
             client = Client(service, store, nursery)
             with trio.fail_after(patience_s):
-                yield Server(client, listener.getsockname()[1], nursery)
-            nursery.cancel_scope.cancel()
+                yield Server(client, port, nursery)
 
 
 async def batches(tail: Tail, count: int) -> None:

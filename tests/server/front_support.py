@@ -6,9 +6,10 @@ import dataclasses
 import hashlib
 import json
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from types import MappingProxyType
 from urllib.parse import parse_qs
 
 import pytest
@@ -25,7 +26,7 @@ from tailrace_server.hypercorn_front import HypercornFront
 from tailrace_server.keys import ALL_RIGHTS, Grant
 from tailrace_server.live import LiveResponse
 from tailrace_server.protocol.message import BodyAborted, Request, Response
-from tailrace_server.service import Known
+from tailrace_server.service import Known, Service
 
 FRONTS = ("fast", "hypercorn")
 WAITING = frozenset("none same break inject large wait live flood known".split())
@@ -239,24 +240,39 @@ class Running:
 
 
 @asynccontextmanager
+async def at_work(
+    front: FastFront | HypercornFront,
+    service: Service | None = None,
+    *,
+    buffers: Mapping[int, int | None] = MappingProxyType({}),
+) -> AsyncIterator[tuple[int, trio.Nursery]]:
+    """A front on a free port, and the real service that it is over, if that is one; its port.
+
+    Both are cut off at the end. ``buffers`` are sizes that accepted sockets inherit, by their
+    option.
+    """
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
+    for option, size in buffers.items():
+        if size is not None:
+            listener.setsockopt(socket.SOL_SOCKET, option, size)
+    async with trio.open_nursery() as nursery:
+        if service is not None:
+            await nursery.start(service.run)
+        await nursery.start(front.serve, [listener])
+        yield listener.getsockname()[1], nursery
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
 async def running(
     kind: str, limits: FrontLimits | None = None, receive_buffer: int | None = None
 ) -> AsyncIterator[Running]:
     """A front over a service double on a free port; cut off at the end."""
     service = ServiceDouble()
     front = (FastFront if kind == "fast" else HypercornFront)(service, limits)
-    listener = socket.create_server(("127.0.0.1", 0))
-    if receive_buffer is not None:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, receive_buffer)
-    async with trio.open_nursery() as nursery:
-
-        async def serve(*, task_status: trio.TaskStatus[None]) -> None:
-            await front.serve([listener], task_status=task_status)
-
-        await nursery.start(serve)
-        yield Running(front, service, listener.getsockname()[1])
-        nursery.cancel_scope.cancel()
+    sizes = {socket.SO_RCVBUF: receive_buffer, socket.SO_SNDBUF: receive_buffer}
+    async with at_work(front, buffers=sizes) as (port, _):
+        yield Running(front, service, port)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from tailrace_server.config import ServiceConfig
 from tailrace_server.fast.listener import FastFront
 from tailrace_server.keys import Key, KeyRing
 from tailrace_server.service import Service
-from tests.server.front_support import PATIENCE_S, Answer, RawClient, eventually
+from tests.server.front_support import PATIENCE_S, Answer, RawClient, at_work, eventually
 from tests.server.service_support import Client
 from tests.server.streams.stream_support import JSON, at, post, put
 
@@ -119,15 +119,10 @@ async def serving(
         ring = KeyRing(keys)
         service = Service(store, config, ring)
         front = FastFront(service, access_log=access_log)
-        listener = socket.create_server(("127.0.0.1", 0), backlog=2048)
-        if send_buffer is not None:  # accepted sockets inherit it
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        async with trio.open_nursery() as nursery:
-            await nursery.start(service.run)
-            await nursery.start(front.serve, [listener])
+        buffers = {socket.SO_SNDBUF: send_buffer}
+        async with at_work(front, service, buffers=buffers) as (port, nursery):
             client = Client(service, store, nursery)
             with trio.fail_after(6 * PATIENCE_S):
-                yield Server(front, service, client, ring, listener.getsockname()[1])
-            nursery.cancel_scope.cancel()
+                yield Server(front, service, client, ring, port)
         assert service.context.hub.readers == 0
         assert not service.context.bridge.subscribers

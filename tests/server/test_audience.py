@@ -50,9 +50,7 @@ def test_one_call_sends_to_all_and_tells_who_took_less() -> None:
 async def test_members_get_what_a_lone_reader_gets(tmp_path: Path) -> None:
     """Byte for byte: groups of one append each, so that batches are the same too."""
     async with live_server(tmp_path) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(40)]
-        await server.together(40)
+        followers = await server.audience("a", 40)
         # What is no socket goes alone.
         alone = await server.client.tail(at("a") + "?offset=now&live=sse")
         await alone.next()
@@ -285,9 +283,7 @@ async def test_what_comes_during_a_call_goes_out_in_the_next(
 ) -> None:
     held = Held(monkeypatch)
     async with live_server(tmp_path) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(3)]
-        await server.together(3)
+        followers = await server.audience("a", 3)
         for number in range(10):
             await server.append("a", number)  # the kernel's time is not the writer's
         held.go_on.set()

@@ -35,9 +35,7 @@ async def test_a_revoked_key_gets_nothing_more(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("fanout_calls")
 async def test_a_delete_ends_an_audience_and_its_successor_is_another(tmp_path: Path) -> None:
     async with live_server(tmp_path) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(5)]
-        await server.together(5)
+        followers = await server.audience("a", 5)
         await server.client("DELETE", at("a"))
         await put(server.client, "a", b'["not yours"]', JSON)
         for follower in followers:
@@ -48,9 +46,7 @@ async def test_a_delete_ends_an_audience_and_its_successor_is_another(tmp_path: 
 @pytest.mark.usefixtures("fanout_calls")
 async def test_a_trim_at_the_tail_changes_nothing_for_members(tmp_path: Path) -> None:
     async with live_server(tmp_path) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(5)]
-        await server.together(5)
+        followers = await server.audience("a", 5)
         for number in range(6):
             await server.append("a", number)
             for follower in followers:
@@ -62,9 +58,7 @@ async def test_a_trim_at_the_tail_changes_nothing_for_members(tmp_path: Path) ->
 @pytest.mark.usefixtures("fanout_calls")
 async def test_a_drain_ends_all_with_a_last_word(tmp_path: Path) -> None:
     async with live_server(tmp_path) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(5)]
-        await server.together(5)
+        followers = await server.audience("a", 5)
         await server.append("a", 1)
         for follower in followers:
             await batches(follower.tail, 2)
@@ -119,9 +113,7 @@ async def test_members_keep_a_ttl_alive(tmp_path: Path) -> None:
 
 async def test_the_service_ends_with_readers_in_audiences(tmp_path: Path) -> None:
     async with live_server(tmp_path, config=PATIENT) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(5)]
-        await server.together(5)
+        followers = await server.audience("a", 5)
         held: Server = server
     assert held.members == 0
     assert len(followers) == 5

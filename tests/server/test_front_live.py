@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -21,7 +20,7 @@ from tailrace_server.fast.listener import FastFront
 from tailrace_server.hypercorn_front import HypercornFront, tls_context
 from tailrace_server.keys import KeyRing
 from tailrace_server.service import Service
-from tests.server.front_support import FRONTS, RawClient, eventually
+from tests.server.front_support import FRONTS, RawClient, at_work, eventually
 
 both = pytest.mark.parametrize("kind", FRONTS)
 # Nothing is written to a silent reader within any test: only the front can notice it leaving.
@@ -50,17 +49,12 @@ async def serving(
         front: FastFront | HypercornFront = FastFront(service)
         if kind == "hypercorn":
             front = HypercornFront(service, tls=tls)
-        listener = socket.create_server(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
         scheme = "http" if tls is None else "https"
-        async with trio.open_nursery() as nursery:
-            await nursery.start(service.run)
-            await nursery.start(front.serve, [listener])
+        async with at_work(front, service) as (port, _):
             url = f"{scheme}://127.0.0.1:{port}"
             async with httpx.AsyncClient(verify=False) as client:
                 assert (await client.post(url + PATH, json=EVENT)).status_code == 204
             yield Serving(service, url, port)
-            nursery.cancel_scope.cancel()
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,10 +19,11 @@ from tailrace_server.keys import KeyRing
 from tailrace_server.live import CutOff, LiveResponse, Send
 from tailrace_server.protocol.message import Request
 from tailrace_server.service import Service
-from tests.server.front_support import QUICK, eventually, running
+from tests.server.front_support import at_work, eventually, running
 from tests.server.http2_support import Fields, Frames, answer_with, frames_of
 
 LIMITS = FrontLimits(linger_s=0.2, send_timeout_s=0.5)
+IMPATIENT = dataclasses.replace(LIMITS, idle_timeout_s=0.3)
 DAMAGED = b"fill" * 30_000
 
 
@@ -53,12 +54,8 @@ async def serving(directory: Path) -> AsyncIterator[tuple[Service, int]]:
     with tailrace.open(directory) as store:
         service = Service(store, ServiceConfig(), KeyRing(["k"]))
         front = HypercornFront(service, LIMITS)
-        listener = socket.create_server(("127.0.0.1", 0))
-        async with trio.open_nursery() as nursery:
-            await nursery.start(service.run)
-            await nursery.start(front.serve, [listener])
-            yield service, listener.getsockname()[1]
-            nursery.cancel_scope.cancel()
+        async with at_work(front, service) as (port, _):
+            yield service, port
 
 
 async def test_a_damaged_snapshot_and_its_bootstrap_are_reset(tmp_path: Path) -> None:
@@ -227,7 +224,7 @@ async def test_any_number_of_priorities_is_passed_over_rfc_9113_section_5_3_2() 
 
 @pytest.mark.parametrize("path", [b"/next", b"/none", b"/large?n=100000", b"/wait", b"/live"])
 async def test_a_connection_is_idle_after_its_last_answer(path: bytes) -> None:
-    async with running("hypercorn", QUICK) as server, frames_of(server.port) as client:
+    async with running("hypercorn", IMPATIENT) as server, frames_of(server.port) as client:
         server.service.release.set()
         await client.over(await client.ask(path))
         await client.ends()
@@ -235,7 +232,7 @@ async def test_a_connection_is_idle_after_its_last_answer(path: bytes) -> None:
 
 @pytest.mark.parametrize("path", [b"/wait", b"/live", b"/flood", b"/streamed/all"])
 async def test_and_after_its_last_stream_was_taken_back(path: bytes) -> None:
-    async with running("hypercorn", QUICK) as server, frames_of(server.port) as client:
+    async with running("hypercorn", IMPATIENT) as server, frames_of(server.port) as client:
         await client.ask(path, end=False)
         await trio.sleep(0.05)
         client.connection.reset_stream(1)

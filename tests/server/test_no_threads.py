@@ -97,9 +97,7 @@ async def test_an_audience_is_served_without_a_thread(
 ) -> None:
     monkeypatch.setattr(broadcast, "_CALL_MEMBERS_MAX", 0)
     async with live_server(tmp_path) as server:
-        await server.make("a")
-        followers = [await server.follow("a") for _ in range(3)]
-        await server.together(3)
+        followers = await server.audience("a", 3)
         with no_threads():
             await server.append("a", 1)
             for follower in followers:

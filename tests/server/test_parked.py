@@ -348,24 +348,6 @@ async def test_a_thousand_are_answered_with_few_calls(tmp_path: Path) -> None:
         assert server.figure("handed_over") == 0
 
 
-@pytest.mark.parametrize("size", [40_000, 400_000], ids=["in the reactor", "by tasks"])
-async def test_a_client_that_takes_nothing_costs_only_itself(tmp_path: Path, size: int) -> None:
-    async with serving(tmp_path, send_buffer=4096) as server:
-        await server.make("a")
-        stalled = [await server.poll("a", receive_buffer=2048) for _ in range(10)]
-        await server.parked(10)
-        quick = [await server.poll("a") for _ in range(10)]
-        await server.parked(20)
-        record = size * "x"
-        await server.append("a", record)
-        for answer in await all_taken(quick):
-            assert answer.json() == [record]
-        # Those get theirs when they care to read it.
-        await eventually(lambda: server.figure("tasks") == 10)
-        for answer in await all_taken(stalled):
-            assert answer.json() == [record]
-
-
 async def test_no_answer_reaches_another_client(tmp_path: Path) -> None:
     """Clients of many streams come, wait, leave and come again while all streams change."""
     streams = 12

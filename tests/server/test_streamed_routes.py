@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from tailrace_server.keys import KeyRing
 from tailrace_server.protocol.message import BodyAborted, Request, Response
 from tailrace_server.routes import ROUTES, Route
 from tailrace_server.service import Service
-from tests.server.front_support import FRONTS, RawClient, eventually
+from tests.server.front_support import FRONTS, RawClient, at_work, eventually
 
 both = pytest.mark.parametrize("kind", FRONTS)
 KEY = "k"
@@ -48,12 +47,8 @@ async def serving(kind: str, directory: Path) -> AsyncIterator[tuple[Service, in
     with tailrace.open(directory) as store:
         service = Service(store, CONFIG, KeyRing([KEY]), (*ROUTES, UPLOAD))
         front = (FastFront if kind == "fast" else HypercornFront)(service, LIMITS)
-        listener = socket.create_server(("127.0.0.1", 0))
-        async with trio.open_nursery() as nursery:
-            await nursery.start(service.run)
-            await nursery.start(front.serve, [listener])
-            yield service, listener.getsockname()[1]
-            nursery.cancel_scope.cancel()
+        async with at_work(front, service) as (port, _):
+            yield service, port
 
 
 def put(length: int, key: str = KEY, path: str = "/upload/a") -> bytes:

@@ -23,7 +23,14 @@ from tailrace_server.front import FrontLimits
 from tailrace_server.keys import Key, KeyRing
 from tailrace_server.protocol.message import Response
 from tailrace_server.service import Known, Service
-from tests.server.front_support import Answer, RawClient, ServiceDouble, eventually, running
+from tests.server.front_support import (
+    Answer,
+    RawClient,
+    ServiceDouble,
+    at_work,
+    eventually,
+    running,
+)
 
 GET = b"GET /%b HTTP/1.1\r\nHost: a\r\n\r\n"
 JSON = b"Content-Type: application/json"
@@ -53,12 +60,8 @@ async def serving(
     with tailrace.open(directory) as store:
         service = Service(store, config or ServiceConfig(), keys or KeyRing())
         front = FastFront(service, access_log=access_log)
-        listener = socket.create_server(("127.0.0.1", 0))
-        async with trio.open_nursery() as nursery:
-            await nursery.start(service.run)
-            await nursery.start(front.serve, [listener])
-            yield front, service, listener.getsockname()[1]
-            nursery.cancel_scope.cancel()
+        async with at_work(front, service) as (port, _):
+            yield front, service, port
 
 
 async def connect(port: int) -> RawClient:

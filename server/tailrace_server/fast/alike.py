@@ -23,16 +23,15 @@ _log = structlog.get_logger("tailrace.front")
 class SharedAnswer:
     """An answer that many may get. ``place`` is where it stands in its batch.
 
-    None if it is too large to be kept for each client that does not take it at once: then it
-    is sent by tasks, from where its ``chunks`` are.
+    None if it is too large to be copied: then it is sent from where its ``chunks`` are.
     """
 
-    __slots__ = ("chunks", "close", "length", "place", "status")
+    __slots__ = ("chunks", "flags", "length", "place", "status")
 
     def __init__(self, response: Response, close: bool, place: int) -> None:
         start, body, self.length = writer.whole_or_500(response, "GET", close=close, http_10=False)
         self.status = response.status
-        self.close = close
+        self.flags = CLOSE if close else 0
         self.chunks: tuple[Chunk, ...] = (start, *body)
         self.place = place if self.length <= _JOINED_BYTES_MAX else None
 
@@ -65,7 +64,7 @@ class AlikeBatch:
             )
             if made.place is not None:
                 self.pieces.append(b"".join(made.chunks))
-                self.flags.append(CLOSE if close else 0)
+                self.flags.append(made.flags)
         return made
 
     def give(self, handles: list[int], answer: SharedAnswer, route: str) -> None:
@@ -73,6 +72,7 @@ class AlikeBatch:
         self.counts[(route, answer.status)] += len(handles)
         if answer.place is None:
             self.large += [(handle, answer) for handle in handles]
+            self.bytes += answer.length * len(handles)
         else:
             self.handles += handles
             self.which += [answer.place] * len(handles)

@@ -94,7 +94,7 @@ class Connection:
         shared: Shared,
         data: bytes,
         *,
-        output: tuple[Chunk, ...] = (),
+        output: bytes = b"",
         closing: bool = False,
         tag: int = 0,
     ) -> None:
@@ -189,8 +189,8 @@ class Connection:
     async def _serve(self) -> None:
         parser = self._parser
         if self._output:
-            await self._io.send_gathered(list(self._output))
-            self._output = ()
+            await self._io.send(self._output)
+            self._output = b""
         if self._closing:
             await self._io.linger()
             return

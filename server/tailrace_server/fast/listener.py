@@ -19,7 +19,6 @@ from tailrace_server.fast.tick import Tick
 from tailrace_server.fast.turn import Taken
 from tailrace_server.front import FrontLimits, InSteps, at_capacity
 from tailrace_server.front_counters import FrontCounters
-from tailrace_server.protocol.message import Chunk
 
 _REFUSALS_MAX: Final = 256
 """Clients told 503 at the same time; beyond that a connection is closed without a word."""
@@ -92,7 +91,6 @@ class FastFront:
             self._reactor,
             self._service,
             self._shared,
-            hand_over=self._finish,
             on_sent=self._end_if_drained,
         )
         tick = self._tick = Tick(
@@ -151,20 +149,13 @@ class FastFront:
 
     def _hand_over(self, taken: Taken, data: bytes) -> None:
         """Give a connection a task of its own; ``data`` comes before what was taken."""
-        self._start(taken, data, (taken.output,))
-
-    def _finish(self, taken: Taken, answer: tuple[Chunk, ...]) -> None:
-        """Have a task send the answer to the request that was out."""
-        self._start(taken, b"", answer)
-
-    def _start(self, taken: Taken, data: bytes, output: tuple[Chunk, ...]) -> None:
         assert self._nursery is not None
         sock = socket.socket(fileno=taken.descriptor)
         connection = Connection(
             sock,
             self._shared,
             data + taken.input,
-            output=output,
+            output=taken.output,
             closing=taken.closing,
             tag=taken.tag,
         )

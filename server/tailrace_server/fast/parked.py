@@ -23,11 +23,11 @@ from tailrace_server.fast.alike import AlikeBatch
 from tailrace_server.fast.reactor import Reactor
 from tailrace_server.fast.rooms import Group, Room, Waiter
 from tailrace_server.fast.shared import Shared
-from tailrace_server.fast.turn import LEFT, Taken
+from tailrace_server.fast.turn import LEFT
 from tailrace_server.front import HALF_CLOSE_GRACE_S, InSteps
 from tailrace_server.live import TOUCH_S_MIN
 from tailrace_server.protocol.cursor import company
-from tailrace_server.protocol.message import Chunk, Response
+from tailrace_server.protocol.message import Response
 from tailrace_server.service import Known
 from tailrace_server.threads import in_thread_or_here
 
@@ -35,15 +35,14 @@ TOGETHER_S: Final = 0.01
 """Waits that end within so short a time end together, the first of them so much later."""
 _CALL_HANDLES_MAX: Final = 32
 _CALL_BYTES_MAX: Final = 512 * 1024
-"""Larger calls than these are made in a thread."""
+"""Larger calls than these, but for one client, are made in a thread."""
 _CALL_THREADS: Final = 2
 
 
 class Parked:
     """All who wait in one front.
 
-    ``hand_over`` gets a connection with what is to be sent over it; ``on_sent`` is called in the
-    Trio thread after answers went out while the front drains.
+    ``on_sent`` is called in the Trio thread after answers went out while the front drains.
     """
 
     def __init__(
@@ -52,13 +51,11 @@ class Parked:
         service: InSteps,
         shared: Shared,
         *,
-        hand_over: Callable[[Taken, tuple[Chunk, ...]], None],
         on_sent: Callable[[], None],
     ) -> None:
         self._reactor = reactor
         self._service = service
         self._shared = shared
-        self._hand_over = hand_over
         self._on_sent = on_sent
         self._waiting: dict[int, Waiter] = {}
         # Whose time is not over yet. All waits are equally long: these are in the order of their
@@ -330,25 +327,26 @@ class Parked:
         for (route, status), count in batch.counts.items():
             self.answered += count
             self._service.answered(route, status, count)
-        for handle, answer in batch.large:
-            taken = self._reactor.take(handle)
-            if taken is not None:
-                self._hand_over(taken._replace(closing=answer.close), answer.chunks)
-        if not batch.handles:
+        count = len(batch.handles) + len(batch.large)
+        if not count:
             self._sent()
             return
         self.calls += 1
-        call = partial(
-            self._reactor.answer_alike, batch.handles, batch.which, batch.pieces, bytes(batch.flags)
-        )
-        if len(batch.handles) > _CALL_HANDLES_MAX or batch.bytes > _CALL_BYTES_MAX:
+        call = partial(self._send_here, batch)
+        if count > _CALL_HANDLES_MAX or (count > 1 and batch.bytes > _CALL_BYTES_MAX):
             assert self._nursery is not None
             self._nursery.start_soon(self._send_in_thread, call)
         else:
             call()
             self._sent()
 
-    async def _send_in_thread(self, call: Callable[[], int]) -> None:
+    def _send_here(self, batch: AlikeBatch) -> None:
+        if batch.handles:
+            self._reactor.answer_alike(batch.handles, batch.which, batch.pieces, bytes(batch.flags))
+        for handle, answer in batch.large:
+            self._reactor.answer_pieces(handle, answer.chunks, answer.flags)
+
+    async def _send_in_thread(self, call: Callable[[], None]) -> None:
         # They are in no list any more, so nobody else would answer them.
         await in_thread_or_here(call, self._threads)
         self._sent()

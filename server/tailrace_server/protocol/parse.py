@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from tailrace import limits
 from tailrace.errors import InvalidArgument
 from tailrace.offset import decode_offset
-from tailrace.operation import Producer
+from tailrace.operation import Append, Producer, Records, StreamKey, StreamOptions
 from tailrace_server.protocol import caching, headers
 from tailrace_server.protocol.errors import bad_request
 from tailrace_server.protocol.message import Request
@@ -72,6 +72,27 @@ class AppendHeaders:
         """Whether they say nothing but what the body is, and which producer's."""
         bare = AppendHeaders(False, self.producer, None, None, self.content_type, None, True)
         return self == bare
+
+    def append(
+        self,
+        key: StreamKey,
+        records: Records,
+        content_type: str | None,
+        producer: Producer | None,
+        create: StreamOptions | None = None,
+    ) -> Append:
+        """What they ask for, of this producer: its number may be another one than theirs."""
+        return Append(
+            key,
+            records,
+            content_type,
+            self.close,
+            producer,
+            self.stream_seq,
+            self.expected_ordinal,
+            create,
+            self.expected_stream_id,
+        )
 
 
 def append_headers(request: Request) -> AppendHeaders:

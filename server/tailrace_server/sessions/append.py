@@ -10,7 +10,7 @@ from functools import partial
 from typing import Final
 
 from tailrace.limits import KIB
-from tailrace.operation import Append, Producer, Records, StreamKey, StreamOptions
+from tailrace.operation import Producer, Records, StreamKey, StreamOptions
 from tailrace.outcome import Appended, Outcome, Reason, Rejection
 from tailrace_server.config import ServiceConfig
 from tailrace_server.context import (
@@ -70,18 +70,7 @@ def _plan(
         content_type = SESSION_OPTIONS.content_type
         create = SESSION_OPTIONS if sent.may_create else None
         answer = partial(_answer, key.stream, managed, stamp)
-    operation = Append(
-        key,
-        records,
-        content_type,
-        sent.close,
-        producer,
-        sent.stream_seq,
-        sent.expected_ordinal,
-        create,
-        sent.expected_stream_id,
-    )
-    return Plan(operation, answer, not managed)
+    return Plan(sent.append(key, records, content_type, producer, create), answer, not managed)
 
 
 def _answer(session: str, managed: bool, stamp: EventStamp | None, outcome: Outcome) -> Response:

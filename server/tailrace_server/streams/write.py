@@ -175,16 +175,7 @@ def plan_append(
             raise bad_request("body", "is an empty array; there is nothing to append")
     elif not sent.close:
         raise bad_request("body", "is empty; send data, or Stream-Closed: true to close")
-    return Append(
-        key,
-        records,
-        content_type,
-        sent.close,
-        producer,
-        sent.stream_seq,
-        sent.expected_ordinal,
-        expected_stream_id=sent.expected_stream_id,
-    )
+    return sent.append(key, records, content_type, producer)
 
 
 def _check_stream(context: Context, key: StreamKey, sent: AppendHeaders) -> None:

@@ -6,7 +6,6 @@ Answers come back comparable: without what is random or belongs to their connect
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from tests.server.corpus.case import (
     TARGET_BYTES_MAX,
     Case,
 )
-from tests.server.front_support import PATIENCE_S, Answer, RawClient
+from tests.server.front_support import PATIENCE_S, Answer, RawClient, at_work
 
 LIMITS = FrontLimits(
     head_bytes_max=HEAD_BYTES_MAX,
@@ -106,16 +105,11 @@ async def _run(
     with tailrace.open(directory) as store:
         service = Service(store, CONFIG, KeyRing([KEY]))
         front = (FastFront if kind == "fast" else HypercornFront)(service, LIMITS)
-        listener = socket.create_server(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        async with trio.open_nursery() as nursery:
-            await nursery.start(service.run)
-            await nursery.start(front.serve, [listener])
+        async with at_work(front, service) as (port, _):
             for case in cases:
                 if known and (before := _without_body(case.request)) is not None:
                     await ask(case, before)
                 found[case.name] = await ask(case, case.request)
-            nursery.cancel_scope.cancel()
     rows = front.figures()["rows_taken"] if isinstance(front, FastFront) else 0
     return found, rows
 
