@@ -49,8 +49,8 @@ struct walk {
     Py_ssize_t count;
 };
 
-/* With thousands of streams nothing of a turn's is in the caches: to find all of one kind at a time,
-   and have the next kind fetched meanwhile, is to wait for memory once and not once a group. */
+/* With thousands of streams nothing of a turn's is in the caches: to find all of one kind at a
+   time, and have the next kind fetched meanwhile, is to wait for memory once, not for each group. */
 static int find_all(const struct walk *walk)
 {
     struct group *groups = walk->groups;
