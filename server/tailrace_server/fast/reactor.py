@@ -150,12 +150,12 @@ class Reactor:
             return None
         return Columns(
             ffi.unpack(columns.lanes, found.groups),
-            array("Q", ffi.unpack(columns.seqs, found.groups)),
-            _numbers(columns.counts, found.groups),
-            _numbers(columns.records, found.groups),
+            _numbers("Q", columns.seqs, found.groups),
+            _numbers("I", columns.counts, found.groups),
+            _numbers("I", columns.records, found.groups),
             ffi.buffer(columns.handles, found.taken * 8)[:],
-            _numbers(columns.ends, found.taken),
-            _numbers(columns.lengths, found.records),
+            _numbers("I", columns.ends, found.taken),
+            _numbers("I", columns.lengths, found.records),
             self._payload_bytes[: found.payload],
             found.bodies,
         )
@@ -331,10 +331,10 @@ class Reactor:
         return {name: int(getattr(out, name)) for name, _ in ffi.typeof(out).item.fields}
 
 
-def _numbers(pointer: Any, count: int) -> array[int]:
-    """Numbers of 32 bits, copied."""
-    found = array("I")
-    found.frombytes(ffi.buffer(pointer, 4 * count))
+def _numbers(typecode: str, pointer: Any, count: int) -> array[int]:
+    """A column, copied."""
+    found = array(typecode)
+    found.frombytes(ffi.buffer(pointer, found.itemsize * count))
     return found
 
 
