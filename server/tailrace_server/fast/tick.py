@@ -32,6 +32,7 @@ from tailrace_server.protocol.message import HeaderList, Request, Response
 from tailrace_server.service import Known
 
 _HOST: Final = headers.HOST.lower()
+_NUMBER: Final = Row._fields.index("number")
 _FIELDS_MAX: Final = 256
 """So many heads' fields are kept, where they have no more bytes than a head that is kept."""
 
@@ -129,7 +130,7 @@ class Tick:
         for fields in rows:
             handle, kind = fields[0], fields[1]
             if kind == REQUEST:
-                if fields[15] or not self._pages.take(fields, arena):
+                if fields[_NUMBER] or not self._pages.take(fields, arena):
                     self._safely(fields, arena, batch, contexts, began)
             elif kind == HANDOVER:
                 self._give(handle, b"")
