@@ -108,7 +108,7 @@ fuzz-native: ## the C that parses, and that reads logs, guided by coverage (clan
 	    -o build/fuzz/http_request fuzz/fuzz_http_request.c csrc/front/http_request.c
 	@$(FUZZ_CLANG) -o build/fuzz/json_value fuzz/fuzz_json_value.c csrc/front/json_value.c
 	@$(FUZZ_CLANG) -o build/fuzz/log fuzz/fuzz_log.c fuzz/made_log.c \
-	    $(addprefix csrc/,gather.c batch_scan.c checksum.c map.c)
+	    $(addprefix csrc/,gather.c gather_small.c batch_scan.c checksum.c map.c)
 	@for target in http_request json_value log; do \
 	    echo "== $$target"; \
 	    build/fuzz/$$target -max_total_time=$(FUZZ_SECONDS) -max_len=3000 \

@@ -19,6 +19,7 @@
 #include "batch_scan.h"
 #include "checksum.h"
 #include "gather.h"
+#include "gather_small.h"
 #include "made_log.h"
 #include "map.h"
 
@@ -224,6 +225,50 @@ static void check_pieces(const struct log *log, const struct stream *stream, uin
     free(pieces);
 }
 
+/* Several small reads of a stream at once. */
+static void check_small(const struct log *log, const struct stream *stream, uint64_t id,
+                        uint64_t *dice)
+{
+    enum { READS = 4 };
+    uint64_t ids[READS], ordinals[READS], ends[READS];
+    uint32_t firsts[READS], counts[READS], *entries = NULL, all = 0;
+    for (uint32_t i = 0; i < READS; i++) {
+        ids[i] = id;
+        firsts[i] = (uint32_t)roll(dice, stream->count);
+        ordinals[i] = stream->base + firsts[i];
+        counts[i] = (uint32_t)roll(dice, stream->count - firsts[i] + 1);
+        uint32_t *more = entries_of(log, stream, firsts[i], counts[i], dice);
+        uint32_t *joined = exactly(4ull * (all + counts[i]));
+        if (all != 0)
+            memcpy(joined, entries, 4ull * all);
+        if (counts[i] != 0)
+            memcpy(joined + all, more, 4ull * counts[i]);
+        free(more);
+        free(entries);
+        entries = joined;
+        all += counts[i];
+    }
+    const uint64_t bytes_max = roll(dice, 4) ? 100000 : roll(dice, 2000);
+    const uint64_t capacity = roll(dice, 4) ? READS * bytes_max : roll(dice, 2000);
+    uint8_t *out = exactly(capacity);
+    tr_gather_small(log->data, log->length, LOG_BASE_POSITION, ids, ordinals, counts, entries,
+                    READS, (int32_t)roll(dice, 2), bytes_max, out, capacity, ends);
+    uint64_t begin = 0;
+    for (uint32_t i = 0; i < READS; begin = ends[i++]) {
+        require(ends[i] >= begin && ends[i] <= capacity, "reads come one behind the other");
+        require(ends[i] - begin <= bytes_max, "a small read is small");
+        if (log->edited || ends[i] == begin)
+            continue;
+        uint64_t length;
+        uint8_t *whole = written(log, stream, firsts[i], counts[i], &length);
+        require(ends[i] - begin == length && memcmp(out + begin, whole, length) == 0,
+                "a small read is all of what was written");
+        free(whole);
+    }
+    free(entries);
+    free(out);
+}
+
 static void check_streams(const struct log *log, uint64_t *dice)
 {
     for (uint64_t id = 0; id < LOG_STREAMS; id++) {
@@ -235,6 +280,7 @@ static void check_streams(const struct log *log, uint64_t *dice)
             const uint32_t count = 1 + (uint32_t)roll(dice, stream->count - first);
             check_gather(log, stream, id, first, count, dice);
             check_pieces(log, stream, id, first, count, dice);
+            check_small(log, stream, id, dice);
         }
     }
 }

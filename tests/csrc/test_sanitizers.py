@@ -58,6 +58,7 @@ LOG: Final = (
     "fuzz/made_log.c",
     "fuzz/standalone.c",
     "csrc/gather.c",
+    "csrc/gather_small.c",
     "csrc/batch_scan.c",
     "csrc/checksum.c",
     "csrc/map.c",

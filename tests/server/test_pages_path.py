@@ -145,6 +145,18 @@ async def test_a_head_that_comes_again_is_learned(tmp_path: Path) -> None:
         assert running.given_again == 4
 
 
+async def test_one_that_is_left_is_asked_for_the_first_time(tmp_path: Path) -> None:
+    """So its answer is not kept before it was asked for again."""
+    async with serving(tmp_path) as running:
+        await fill(running)
+        await running.ask("GET", "/v1/stream/lead")
+        for count in range(4):
+            answer = await running.ask("GET", "/v1/stream/0/x?offset=00000003")
+            assert answer.json() == []
+            assert running.given_again == max(0, count - 1)
+        assert taken(running) == 0
+
+
 async def test_a_read_of_many_bytes_goes_the_general_way(tmp_path: Path) -> None:
     async with serving(tmp_path) as running:
         await fill(running)

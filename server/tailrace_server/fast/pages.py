@@ -34,10 +34,14 @@ _Fields = tuple[Any, ...]
 class _Asked(NamedTuple):
     row: _Fields
     route: str
+    head: int
 
 
 class PagesPath:
-    """``taken``: how many requests were answered this way. For the Trio thread."""
+    """``taken``: how many requests were answered this way. For the Trio thread.
+
+    At most HEADS_MAX heads, and a turn's, are remembered to have been met.
+    """
 
     def __init__(self, service: InSteps, shared: Shared, answers: Answers) -> None:
         self._service = service
@@ -45,6 +49,7 @@ class PagesPath:
         self._answers = answers
         self.forms = PageForms()
         self._leaders: dict[bytes, Known] = {}
+        # Hashes of heads that were answered here.
         self._met: set[int] = set()
         self._rows: list[_Asked] = []
         self._wanted: list[tuple[StreamKey, int]] = []
@@ -77,14 +82,11 @@ class PagesPath:
         met = hash(arena[head : head + head_length])
         if met in self._met or self._shared.access_log or self._shared.draining:
             return False
-        if len(self._met) >= HEADS_MAX:
-            self._met.clear()
-        self._met.add(met)
         place = split_target("GET", arena[begin:end].decode("ascii"), self._shared.limits)
         wanted = None if isinstance(place, Refusal) else leader.siblings(*place)
         if wanted is None:
             return False
-        self._rows.append(_Asked(row, leader.route))
+        self._rows.append(_Asked(row, leader.route, met))
         self._wanted.append(wanted)
         return True
 
@@ -102,13 +104,16 @@ class PagesPath:
             _log.exception("reads failed")
             pages = [None] * len(rows)
         left = []
-        for (row, route), page in zip(rows, pages, strict=True):
+        if len(self._met) >= HEADS_MAX:
+            self._met.clear()
+        for (row, route, head), page in zip(rows, pages, strict=True):
             found = None if page is None else self.forms.answer(page)
             if found is None:
                 left.append(row)
                 continue
             self._answers.put(batch, row[0], *found, 0)
             batch.counts[(route, 200)] += 1
+            self._met.add(head)
         self.taken += len(rows) - len(left)
         self._shared.counters.requests += len(rows) - len(left)
         return left

@@ -32,6 +32,7 @@ from tailrace_server.protocol.message import HeaderList, Request, Response
 from tailrace_server.service import Known
 
 _HOST: Final = headers.HOST.lower()
+_NUMBER: Final = Row._fields.index("number")
 _FIELDS_MAX: Final = 256
 """So many heads' fields are kept, where they have no more bytes than a head that is kept."""
 
@@ -129,8 +130,7 @@ class Tick:
         for fields in rows:
             handle, kind = fields[0], fields[1]
             if kind == REQUEST:
-                if fields[15] or not self._pages.take(fields, arena):
-                    self._safely(fields, arena, batch, contexts, began)
+                self._safely(fields, arena, batch, contexts, began)
             elif kind == HANDOVER:
                 self._give(handle, b"")
             elif kind == HEAD:
@@ -141,7 +141,7 @@ class Tick:
             else:
                 self._parked.left(handle, kind)
         for fields in self._pages.answer(batch):
-            self._safely(fields, arena, batch, contexts, began)
+            self._safely(fields, arena, batch, contexts, began, alone=True)
         self._parked.settle()
         if contexts:
             self._stage(batch, contexts)
@@ -158,10 +158,16 @@ class Tick:
         batch: Batch,
         contexts: list[Pending],
         began: float,
+        *,
+        alone: bool = False,
     ) -> None:
-        """See :meth:`_request`: one request's failure must not become everybody's."""
+        """See :meth:`_request`: one request's failure must not become everybody's.
+
+        Unless it is to go ``alone``, a read may be put aside to be answered with others.
+        """
         try:
-            self._request(fields, arena, batch, contexts, began)
+            if alone or fields[_NUMBER] or not self._pages.take(fields, arena):
+                self._request(fields, arena, batch, contexts, began)
         except Exception:
             _log.exception("request failed")
             self._answers.fail(batch, fields[0])
