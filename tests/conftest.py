@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# No deadline: a busy disk is not a bug. A build machine tries the same examples every time,
-# so that a change is judged by what it changed; a person's machine goes on exploring.
-settings.register_profile("local", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
+# No deadline, and nothing said of how slowly examples are made: a busy machine is not a bug. A
+# build machine tries the same examples every time, so that a change is judged by what it changed;
+# a person's machine goes on exploring.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("local", patient)
+settings.register_profile("ci", patient, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "local")
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import os
+import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
 import time
-import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Iterable
@@ -27,6 +26,7 @@ from tests.test_dependencies import PROJECT, declared
 
 _STEP_S: Final = 120.0
 _READY_S: Final = 30.0
+_LISTENING: Final = re.compile(r"listening on (http://\S+:\d+)")
 
 _EMBED: Final = """
 import sys
@@ -142,45 +142,34 @@ def test_engine_alone_is_enough_to_embed(wheel: Path, tmp_path: Path) -> None:
     assert run(interpreter, "-c", absent, cwd=tmp_path) == "[None, None]\n"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def ask(url: str, data: bytes | None = None) -> tuple[int, bytes]:
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=_READY_S) as response:
         return response.status, response.read()
 
 
-def wait_until_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def address(process: subprocess.Popen[bytes], log: Path) -> str:
+    """Where the server listens, once it does: on a port that was free for it."""
     deadline = time.monotonic() + _READY_S
     while True:
-        assert process.poll() is None, log.read_text(encoding="utf-8")
-        try:
-            ask(url)
-        except urllib.error.HTTPError:
-            return  # any answer will do
-        except OSError:
-            assert time.monotonic() < deadline, log.read_text(encoding="utf-8")
-            time.sleep(0.05)
-        else:
-            return
+        said = log.read_text(encoding="utf-8")
+        assert process.poll() is None, said
+        found = _LISTENING.search(said)
+        if found is not None:
+            return found[1]
+        assert time.monotonic() < deadline, said
+        time.sleep(0.05)
 
 
 def test_server_extra_serves(wheel: Path, tmp_path: Path) -> None:
     program = fresh_environment(tmp_path / "venv", wheel, "server") / "tailrace"
     assert "serve" in run(program, "--help", cwd=tmp_path)
-    port = free_port()
     log = tmp_path / "log"
-    events = f"http://127.0.0.1:{port}/v1/sessions/packaging/events"
-    words = ["serve", "--data-dir", str(tmp_path / "data"), "--host", "127.0.0.1", "--port"]
+    words = ["serve", "--data-dir", str(tmp_path / "data"), "--host", "127.0.0.1", "--port", "0"]
     environment = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONHOME"}}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [str(program), *words, str(port)],
+            [str(program), *words],
             cwd=tmp_path,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -188,7 +177,7 @@ def test_server_extra_serves(wheel: Path, tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_until_ready(process, events, log)
+        events = f"{address(process, log)}/v1/sessions/packaging/events"
         assert ask(events, b'{"type": "user.message"}') == (204, b"")
         status, body = ask(events)
         assert status == 200

@@ -110,15 +110,25 @@ class Campaign:
                     assert [hit["offset"] for hit in reply.json()["data"]] == [event["offset"]]
         assert "Traceback" not in self.server.logs(), self.server.logs()
 
+    def was_worth_it(self, kills: int) -> bool:
+        """Whether enough was acknowledged, left without an answer, asked again and followed."""
+        ledger = self.ledger
+        unknown = ledger.unknown_stored + ledger.unknown_lost
+        enough = ledger.acknowledged > 10 * kills
+        return bool(enough and unknown and ledger.retried and self.follower.seen)
 
+
+@pytest.mark.timeout(900)  # a hundred starts of a process take what they take
 @pytest.mark.parametrize("front", KILLS)
 def test_acknowledged_events_survive_kills(front: str, tmp_path: Path) -> None:
     campaign = Campaign(tmp_path / "data", front, seed=len(front))
     rounds = stops = 0
     try:
         campaign.start_s = campaign.server.start()
-        while campaign.kills < KILLS[front]:
+        # On a slow machine it takes more rounds to do what it is for.
+        while campaign.kills < KILLS[front] or not campaign.was_worth_it(KILLS[front]):
             rounds += 1
+            assert rounds <= 10 * KILLS[front], "nothing ever happens"
             campaign.run_until_killed(stopping=campaign.random.random() < 0.2)
             if campaign.random.random() < 0.35:
                 campaign.kill_while_starting()
@@ -137,12 +147,7 @@ def test_acknowledged_events_survive_kills(front: str, tmp_path: Path) -> None:
         campaign.server.kill()
     report = tailrace.check(tmp_path / "data")
     assert not [damage for damage in report.damages if damage.acknowledged]
-    # The campaign did what it is for.
     assert stops or front != "fast"
-    assert ledger.acknowledged > 10 * KILLS[front]
-    assert ledger.unknown_stored + ledger.unknown_lost > 0
-    assert ledger.retried > 0
-    assert campaign.follower.seen > 0
     assert report.segments > 1
 
 

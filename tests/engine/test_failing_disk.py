@@ -21,7 +21,7 @@ from tailrace import (
     Ticket,
 )
 from tests.engine.hooked_storage import HookedStorage, hold_log
-from tests.engine.thread_lab import KEY, PATIENCE_S, in_threads, opened
+from tests.engine.thread_lab import KEY, PATIENCE_S, callbacks_are_over, in_threads, opened
 from tests.engine.workload import read_all
 
 
@@ -99,6 +99,7 @@ def test_a_waiter_is_told_when_the_disk_fails_under_it(tmp_path: Path) -> None:
         for ticket in [*first, *second]:
             with pytest.raises(LogPoisoned):
                 ticket.wait(PATIENCE_S)
+        callbacks_are_over(store)
         assert called == [*first, *second]
         assert store.read(KEY, 0).count == 0
 

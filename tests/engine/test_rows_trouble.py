@@ -24,7 +24,7 @@ from tailrace import (
 from tailrace.rows import AppendedRows
 from tests.engine.hooked_storage import HookedStorage, hold_log
 from tests.engine.rows_lab import columns, one_group, perform_as_rows
-from tests.engine.thread_lab import PATIENCE_S, in_threads, opened
+from tests.engine.thread_lab import PATIENCE_S, callbacks_are_over, in_threads, opened
 from tests.engine.workload import read_all
 
 KEYS = [StreamKey("bucket", name) for name in "abc"]
@@ -69,6 +69,7 @@ def test_a_failed_write_or_sync_is_told_to_the_one_ticket(tmp_path: Path, kind: 
                 ticket.wait(PATIENCE_S)
             errors.add(id(raised.value))
         assert len(errors) == len(tickets), "an exception for each who is told"
+        callbacks_are_over(store)
         assert [ticket for group in told for ticket in group.tickets] == tickets
         assert not any(group.stream_ids for group in told)
         storage.hook = lambda kind, name: None

@@ -28,7 +28,7 @@ from tailrace import (
 )
 from tests.effort import lengthened
 from tests.engine.hooked_storage import HookedStorage, hold_log
-from tests.engine.thread_lab import KEY, PATIENCE_S, in_threads, opened
+from tests.engine.thread_lab import KEY, PATIENCE_S, callbacks_are_over, in_threads, opened
 from tests.engine.workload import read_all
 
 # ---- writers
@@ -277,6 +277,7 @@ def test_operations_of_many_callers_succeed_and_fail_apart(tmp_path: Path) -> No
         assert store.read(KEY, 0).payload == b"xx"
         with pytest.raises(ValueError, match="one context for each"):
             store.submit_each([good], [])
+        callbacks_are_over(store)
         store.on_group = None
     assert sorted(str(ticket.context) for ticket in grouped) == ["a", "b", "c", "d"]
 
@@ -291,8 +292,7 @@ def test_a_patient_caller_commits_itself_while_syncs_are_quick(tmp_path: Path) -
         def submit(patience_s: float) -> set[int]:
             committing.clear()
             for _ in range(20):
-                with store._core.committer.commit_lock:
-                    pass  # the thread that committed the last one has let go of it
+                callbacks_are_over(store)  # and who committed last is not at it any more
                 (ticket,) = store.submit_each([Append(KEY, [b"x"])], [None], patience_s=patience_s)
                 ticket.wait(PATIENCE_S)
             return set(committing)

@@ -30,6 +30,12 @@ def opened(path: Path, options: Options = SMALL, **more: Any) -> Iterator[Store]
         yield store
 
 
+def callbacks_are_over(store: Store) -> None:
+    """Wait for the callbacks of those who were answered: a ticket's thread is woken before."""
+    with store._core.committer.commit_lock:
+        pass
+
+
 def in_threads(*calls: Callable[[], Any]) -> list[Any]:
     """What each call returned; the first exception, if any raised one. Never hangs."""
     with ThreadPoolExecutor(len(calls)) as pool:

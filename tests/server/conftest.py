@@ -7,7 +7,10 @@ import inspect
 import pytest
 
 from tailrace_server import broadcast
-from tests.server import steady_clock
+from tests.server import busy_machine, steady_clock
+
+if busy_machine.SEED:
+    busy_machine.install()
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:

@@ -74,7 +74,9 @@ BODIES = st.sampled_from(
 
 
 @settings(
-    max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=300,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
 )
 @given(METHODS, st.lists(SEGMENTS, max_size=6), st.lists(PARAMETERS, max_size=3), HEADERS, BODIES)
 def test_no_request_gets_a_5xx(

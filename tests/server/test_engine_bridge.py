@@ -55,7 +55,8 @@ async def test_many_in_flight_are_answered_group_by_group(tmp_path: Path) -> Non
         assert on_group is not None
 
         def grouped(group: tailrace.Group) -> None:
-            groups.append(len(group.tickets))
+            if group.tickets:  # else it is one that the store has made for itself
+                groups.append(len(group.tickets))
             on_group(group)
 
         def delivered(tickets: list[tailrace.Ticket], stream_ids: set[int]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -331,6 +332,31 @@ async def test_requests_bodies_and_answers_are_counted(tmp_path: Path) -> None:
         route = b'tailrace_http_requests_total{route="/v1/stream/{stream_name*}",status="%d"} %d.0'
         for status, count in ((204, 2 + 2 + 6), (400, 1 + 3), (409, 3)):
             assert route % (status, count) in metrics
+
+
+async def test_who_is_answered_has_been_counted(tmp_path: Path) -> None:
+    """By whichever thread: what /metrics tells is never behind what its reader was told."""
+    async with serving(tmp_path) as (front, service, port), await connect(port) as client:
+        counted: list[int] = []
+        route = re.compile(rb'requests_total{route="/v1/stream/\S*",status="20[014]"} (\d+)')
+
+        def noting(answer: Callable[..., int]) -> Callable[..., int]:
+            def call(*arguments: object) -> int:
+                shown = service.context.metrics.exposition()
+                counted.append(sum(int(number) for number in route.findall(shown)))
+                return answer(*arguments)
+
+            return call
+
+        reactor = front._reactor
+        for name in ("answer", "answer_rows"):
+            setattr(reactor, name, noting(getattr(reactor, name)))
+        assert (await ask(client, put(b"a"))).status == 201
+        for _ in range(3):
+            assert (await ask(client, post(b"a", b"1"))).status == 204
+        assert (await ask(client, get(b"v1/stream/a"))).body == b"[1,1,1]"
+        assert taken(front) == 2
+        assert counted == [2, 3, 4, 5]
 
 
 async def test_live_readers_and_subscriptions_hear_of_rows(tmp_path: Path) -> None:

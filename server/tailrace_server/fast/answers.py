@@ -145,13 +145,13 @@ class Answers:
         batch.flags.append(CLOSE)
 
     def send(self, batch: Batch) -> None:
-        """Send what is in the batch, and tell of it."""
+        """Tell of what is in the batch, so that who is answered has been counted, and send it."""
+        for (route, status), count in batch.counts.items():
+            self._service.answered(route, status, count)
         if batch.handles:
             self._reactor.answer(batch.handles, batch.pieces, bytes(batch.flags))
         for handle, pieces, flags in batch.large:
             self._reactor.answer_pieces(handle, pieces, flags)
-        for (route, status), count in batch.counts.items():
-            self._service.answered(route, status, count)
 
     def _tell(self, tickets: list[tailrace.Ticket]) -> None:
         """A group is durable, or has failed. On the committing thread."""

@@ -169,7 +169,7 @@ class RowsPath:
                 self._refuse(batch, pending, ticket.error, began)
                 continue
             for (route, by_producer), count in pending.taken(outcome).items():
-                batch.counts[(route, STATUS[by_producer])] += count
+                self._service.answered(route, STATUS[by_producer], count)
             if self.is_open:
                 self._answer(batch, pending, outcome)
             else:
