@@ -63,7 +63,7 @@ static uint32_t append_zeros(uint32_t crc, uint32_t count)
     return crc;
 }
 
-/* Before any thread can ask. */
+/* Before any thread can ask; and before fill_table is called, which has no priority. */
 __attribute__((constructor(200))) static void prepare(void)
 {
     __builtin_cpu_init();

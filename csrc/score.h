@@ -5,6 +5,14 @@
 struct tr_part;
 struct tr_memory;
 
+/* What searches and merges return instead of a number that is not negative. */
+enum {
+    TR_SEARCH_DAMAGED = -1, /* a part's bytes are not what its checksums promised */
+    TR_SEARCH_NO_MEMORY = -2,
+    TR_SEARCH_NO_ROOM = -3, /* a table of the caller's is too small */
+    TR_SEARCH_UNSORTED = -4 /* the scope is not sorted */
+};
+
 /* One place to search: a part file, or (part null) a memory part's first documents. floors holds
    one ordinal per stream of the source, by index, below which its documents are gone; streams at
    or behind floors_count have none. */
@@ -54,7 +62,7 @@ struct tr_search_result {
     uint64_t length_sum; /* terms in the scope's documents */
     uint64_t stream_entries;
     uint32_t hits;
-    uint32_t bad_source; /* the source whose bytes are damaged, when the answer is -1 */
+    uint32_t bad_source; /* with _DAMAGED: the source whose bytes are damaged */
 };
 
 /* Room for the scores of one search; the bytes must be zero at first, and are again after a
@@ -63,9 +71,8 @@ uint64_t tr_search_scratch_bytes(void);
 
 /* The best documents in hits (limit of them at most, best first) and, where streams is not null,
    matches per stream (a stream may stand there once per source). document_frequencies holds
-   term_count numbers. Returns 0; -1 if a part's bytes are damaged; -2 if memory ran out;
-   -3 if streams_capacity is too small (the sum of the sources' streams suffices);
-   -4 if the scope is not sorted. */
+   term_count numbers. Returns 0, or what went wrong; it is _NO_ROOM if streams_capacity is too
+   small (the sum of the sources' streams suffices). */
 int32_t tr_search(const struct tr_source *sources, uint32_t source_count,
                   const struct tr_query *query, void *scratch, struct tr_hit *hits,
                   struct tr_stream_hits *streams, uint64_t streams_capacity,

@@ -344,7 +344,7 @@ const uint8_t *tr_merge_chunk(struct tr_merge *merge)
 
 const uint8_t *tr_merge_section(struct tr_merge *merge, uint32_t section, uint64_t *length)
 {
-    const struct buffer *buffers[PART_SECTIONS] = {NULL};
+    const struct buffer *buffers[TR_PART_SECTIONS] = {NULL};
     buffers[SECTION_STREAMS] = &merge->streams;
     buffers[SECTION_ORDINALS] = &merge->ordinals;
     buffers[SECTION_CREATED] = &merge->created;
@@ -353,7 +353,7 @@ const uint8_t *tr_merge_section(struct tr_merge *merge, uint32_t section, uint64
     buffers[SECTION_TYPES] = &merge->types;
     buffers[SECTION_TERMS] = &merge->terms;
     buffers[SECTION_NAMES] = &merge->name_bytes;
-    if (section >= PART_SECTIONS || !buffers[section]) {
+    if (section >= TR_PART_SECTIONS || !buffers[section]) {
         *length = 0;
         return NULL;
     }

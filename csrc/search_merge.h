@@ -22,7 +22,7 @@ struct tr_merge *tr_merge_new(const struct tr_source *sources, uint32_t source_c
 void tr_merge_free(struct tr_merge *merge);
 
 /* Make the next bytes of the postings section, about wanted of them. Returns their number, 0 at
-   the end, -1 if a source is damaged, -2 if memory ran out. */
+   the end, or TR_SEARCH_DAMAGED or _NO_MEMORY (score.h). */
 int64_t tr_merge_step(struct tr_merge *merge, uint64_t wanted);
 
 /* The bytes the last step made. */

@@ -136,36 +136,36 @@ static int check_streams(const struct tr_part *part)
 
 int32_t tr_part_open(const uint8_t *data, uint64_t length, struct tr_part *out)
 {
-    const uint8_t *section[PART_SECTIONS];
-    uint64_t bytes[PART_SECTIONS];
+    const uint8_t *section[TR_PART_SECTIONS];
+    uint64_t bytes[TR_PART_SECTIONS];
     if ((uintptr_t)data % 8)
-        return 11;
-    if (length < PART_HEADER_BYTES || memcmp(data, MAGIC, sizeof MAGIC) != 0)
-        return 1;
-    if (load32(data + 8) != PART_VERSION || load32(data + 12) != PART_HEADER_BYTES)
-        return 2;
-    if (tr_crc32c(data, PART_HEADER_BYTES - 4, 0) != load32(data + PART_HEADER_BYTES - 4))
-        return 3;
+        return TR_PART_UNALIGNED;
+    if (length < TR_PART_HEADER_BYTES || memcmp(data, MAGIC, sizeof MAGIC) != 0)
+        return TR_PART_NO_PART;
+    if (load32(data + 8) != TR_PART_VERSION || load32(data + 12) != TR_PART_HEADER_BYTES)
+        return TR_PART_OTHER_VERSION;
+    if (tr_crc32c(data, TR_PART_HEADER_BYTES - 4, 0) != load32(data + TR_PART_HEADER_BYTES - 4))
+        return TR_PART_BAD_HEADER;
     if (load64(data + 56) != length)
-        return 4;
-    uint64_t position = PART_HEADER_BYTES;
-    for (uint32_t i = 0; i < PART_SECTIONS; i++) {
+        return TR_PART_CUT_OFF;
+    uint64_t position = TR_PART_HEADER_BYTES;
+    for (uint32_t i = 0; i < TR_PART_SECTIONS; i++) {
         const uint8_t *entry = data + 64 + 24 * i;
         uint64_t offset = load64(entry);
         bytes[i] = load64(entry + 8);
         if (offset < position || offset - position >= 8 || offset % 8 || offset > length ||
             bytes[i] > length - offset || load32(entry + 20) != 0)
-            return 5;
+            return TR_PART_BAD_TABLE;
         for (; position < offset; position++)
             if (data[position])
-                return 5;
+                return TR_PART_BAD_TABLE;
         section[i] = data + offset;
         position = offset + bytes[i];
         if (tr_crc32c(section[i], bytes[i], 0) != load32(entry + 16))
-            return 6;
+            return TR_PART_BAD_SECTION;
     }
     if (position != length)
-        return 5;
+        return TR_PART_BAD_TABLE;
     out->data = data;
     out->length = length;
     out->documents = load32(data + 16);
@@ -176,9 +176,9 @@ int32_t tr_part_open(const uint8_t *data, uint64_t length, struct tr_part *out)
     out->first_position = load64(data + 40);
     out->end_position = load64(data + 48);
     out->analyzer = load32(data + 280);
-    out->checksum = load32(data + PART_HEADER_BYTES - 4);
+    out->checksum = load32(data + TR_PART_HEADER_BYTES - 4);
     if (out->documents == UINT32_MAX || out->first_position > out->end_position)
-        return 7;
+        return TR_PART_BAD_COUNTS;
     if (bytes[SECTION_STREAMS] != (uint64_t)STREAM_ENTRY_BYTES * out->streams ||
         bytes[SECTION_ORDINALS] != 8ull * out->documents ||
         bytes[SECTION_CREATED] != 8ull * out->documents ||
@@ -186,7 +186,7 @@ int32_t tr_part_open(const uint8_t *data, uint64_t length, struct tr_part *out)
         bytes[SECTION_DOCUMENT_STREAMS] != 4ull * out->documents ||
         bytes[SECTION_TYPES] != (uint64_t)TERM_ENTRY_BYTES * out->types ||
         bytes[SECTION_TERMS] != (uint64_t)TERM_ENTRY_BYTES * out->terms)
-        return 7;
+        return TR_PART_BAD_COUNTS;
     out->postings = section[SECTION_POSTINGS];
     out->postings_bytes = bytes[SECTION_POSTINGS];
     out->stream_table = section[SECTION_STREAMS];
@@ -199,10 +199,10 @@ int32_t tr_part_open(const uint8_t *data, uint64_t length, struct tr_part *out)
     out->names = section[SECTION_NAMES];
     out->names_bytes = bytes[SECTION_NAMES];
     if (check_streams(out))
-        return 8;
+        return TR_PART_BAD_STREAMS;
     if (check_dictionary(out, out->type_table, out->types, 0))
-        return 9;
+        return TR_PART_BAD_TYPES;
     if (check_dictionary(out, out->term_table, out->terms, 1))
-        return 10;
+        return TR_PART_BAD_TERMS;
     return 0;
 }

@@ -66,6 +66,10 @@ class Flag:
     PRODUCER: Final = 4  # producer_epoch and producer_seq count, and a PRODUCER_ID field is there
 
 
+# What csrc/batch_build.c writes is what is meant here.
+assert (native.BUILD_KIND, native.BUILD_JSON) == (APPEND, Flag.JSON)
+
+
 class Batch(NamedTuple):
     """One batch, decoded. ``ends[i]`` is where record i ends in the payload, its comma included."""
 

@@ -21,6 +21,8 @@ Buffer = bytes | bytearray | memoryview
 
 BATCH_HEADER_BYTES: Final[int] = lib.TR_BATCH_HEADER_BYTES
 BATCH_VERSION: Final[int] = lib.TR_BATCH_VERSION
+BUILD_KIND: Final[int] = lib.TR_BUILD_KIND
+BUILD_JSON: Final[int] = lib.TR_BUILD_JSON
 BATCH_OK: Final[int] = lib.TR_BATCH_OK
 BATCH_ZERO: Final[int] = lib.TR_BATCH_ZERO
 BATCH_BAD: Final[int] = lib.TR_BATCH_BAD

@@ -1,5 +1,5 @@
-"""What both fronts do alike about request bodies: those that are read as they come, and the
-bound on what all the others hold together.
+"""What all fronts do alike about request bodies: a bound on what they hold together, and those
+that are read as they come.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Final
 
 import trio
 
-from tailrace_server.front import KIB, FrontLimits, Refusal, body_late
+from tailrace.limits import KIB
+from tailrace_server.front import FrontLimits, Refusal, body_late
 from tailrace_server.protocol.message import BodyAborted, BodyStream
 
 SMALL_BODY_BYTES: Final = 64 * KIB

@@ -15,8 +15,9 @@ from tailrace.native import crc32c
 from tailrace.search.analyzer import VERSION as ANALYZER_VERSION
 from tailrace.search.document import Document
 from tailrace.search.index import SearchIndex
+from tailrace.search.native_score import PART_VERSION
 from tailrace.search.part_list import Hole, PartEntry, PartList
-from tailrace.search.part_writer import HEADER_BYTES, MAGIC, PART_VERSION
+from tailrace.search.part_writer import HEADER_BYTES, MAGIC
 from tailrace.storage import OsStorage
 from tests.project import read
 from tests.search.reference import entry_of, event

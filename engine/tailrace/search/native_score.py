@@ -16,13 +16,15 @@ from tailrace._native import ffi, lib
 
 NO_TIME_FROM: Final = -(2**63)
 NO_TIME_UNTIL: Final = 2**63 - 1
-SECTION_COUNT: Final = 9
+PART_HEADER_BYTES: Final[int] = lib.TR_PART_HEADER_BYTES
+PART_VERSION: Final[int] = lib.TR_PART_VERSION
+SECTION_COUNT: Final[int] = lib.TR_PART_SECTIONS
 NEW_DOCUMENT: Final = Struct("<QQqIIII")  # struct tr_new_document
 
 assert NEW_DOCUMENT.size == ffi.sizeof("struct tr_new_document")
 
-_DAMAGED: Final = -1
-_NO_MEMORY: Final = -2
+_DAMAGED: Final[int] = lib.TR_SEARCH_DAMAGED
+_NO_MEMORY: Final[int] = lib.TR_SEARCH_NO_MEMORY
 
 
 class DamagedPart(Exception):
@@ -34,7 +36,7 @@ class DamagedPart(Exception):
 
 
 class InvalidPart(Exception):
-    """The bytes are no part. ``check`` is the number of the check in ``tr_part_open``."""
+    """The bytes are no part. ``check`` is a ``TR_PART_`` value of ``csrc/search_part.h``."""
 
     def __init__(self, check: int) -> None:
         super().__init__(f"search part fails check {check}")

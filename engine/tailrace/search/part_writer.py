@@ -9,12 +9,17 @@ from typing import Final, NamedTuple
 from tailrace.limits import MIB
 from tailrace.native import crc32c
 from tailrace.search.analyzer import VERSION as ANALYZER_VERSION
-from tailrace.search.native_score import SECTION_COUNT, NativeMerge, Source
+from tailrace.search.native_score import (
+    PART_HEADER_BYTES,
+    PART_VERSION,
+    SECTION_COUNT,
+    NativeMerge,
+    Source,
+)
 from tailrace.storage import File, Storage
 
 MAGIC: Final = b"TRSEARCH"
-PART_VERSION: Final = 1
-HEADER_BYTES: Final = 288
+HEADER_BYTES: Final = PART_HEADER_BYTES
 
 _FIXED: Final = Struct("<8sIIIIIIQQQQ")
 _SECTION: Final = Struct("<QQII")

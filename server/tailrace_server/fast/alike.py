@@ -1,4 +1,4 @@
-"""Answers of which many clients get the same one, for one call of the reactor."""
+"""Answers that many clients get alike, sent with one call of the reactor."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ from typing import Final
 
 import structlog
 
+from tailrace.limits import KIB
 from tailrace_server.context import Found, Wait
 from tailrace_server.fast import writer
 from tailrace_server.fast.turn import CLOSE
 from tailrace_server.front import failed
 from tailrace_server.protocol.message import Chunk, Response
 
-_JOINED_BYTES_MAX: Final = 64 * 1024
-"""The body of a larger answer is not copied, neither here nor for a client that is slow."""
+_JOINED_BYTES_MAX: Final = 64 * KIB
+"""A larger answer is not copied, neither here nor for a slow client."""
 
 _log = structlog.get_logger("tailrace.front")
 
 
 class SharedAnswer:
-    """An answer that many may get. ``place`` is where it stands in its batch.
+    """An answer that many may get.
 
-    None if it is too large to be copied: then it is sent from where its ``chunks`` are.
+    ``place`` is its index in the batch's pieces; None if it is too large to be copied for each
+    client: then it is sent from where its ``chunks`` stand.
     """
 
     __slots__ = ("chunks", "flags", "length", "place", "status")

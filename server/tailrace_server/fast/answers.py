@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 import tailrace
+from tailrace.limits import KIB
 from tailrace.outcome import Appended
 from tailrace_server.context import Plan
 from tailrace_server.engine_bridge import GroupContext
@@ -23,7 +24,7 @@ from tailrace_server.fast.append_answer import AppendForms, plain_status
 from tailrace_server.fast.reactor import Reactor
 from tailrace_server.fast.shared import Shared
 from tailrace_server.fast.turn import CLOSE
-from tailrace_server.front import KIB, InSteps, failed
+from tailrace_server.front import InSteps, failed
 from tailrace_server.protocol.message import Chunk, Request, Response
 from tailrace_server.service import Known
 
@@ -67,7 +68,7 @@ class Line:
 
 @dataclass(slots=True)
 class Batch:
-    """Answers for one call, and ``large`` ones: a handle, what to send, and the flags."""
+    """Answers for one call; and ``large`` ones, each a handle, what to send, and its flags."""
 
     handles: list[int] = field(default_factory=list)
     pieces: list[bytes] = field(default_factory=list)
@@ -88,7 +89,7 @@ class Answers:
         self.forms = AppendForms()
         self._token = trio.lowlevel.current_trio_token()
         self.tell = self._tell
-        """The one bound method, so that contexts have equal ones at no cost."""
+        """One bound method for all contexts, which are told together if theirs are equal."""
         self.on_sent: Callable[[], None] | None = None
         """Called in the Trio thread after a batch was sent while the front drains."""
 
@@ -101,7 +102,7 @@ class Answers:
         close: bool,
         started: float,
     ) -> bytes | None:
-        """Put one answer into the batch; what is sent, None if it is large."""
+        """Put one answer into the batch. The bytes that will be sent; None if it is large."""
         close = close or self._shared.draining
         start, body, length = writer.whole_or_500(
             response, request.method, close=close, http_10=False

@@ -1,4 +1,4 @@
-"""The answers to the appends that nearly all appends are, by filling in forms (see ``forms``).
+"""The answers to plain appends, by filling in forms (see ``forms``).
 
 Python fills them in for one append, and C for many (``csrc/front/answer_form``).
 """
@@ -60,7 +60,7 @@ class Appending(NamedTuple):
 
 
 def appended(stream_id: int, base: int, tail: int) -> Appended:
-    """The outcome for plain records, of the ordinals from ``base`` to before ``tail``."""
+    """The outcome of a plain append of the records from ``base`` to before ``tail``."""
     return Appended(stream_id, base, tail, False, False, False, 0)
 
 
@@ -135,7 +135,7 @@ class AppendForms:
         return self._forms.of(class_number(tail))
 
     def answer(self, outcome: Appended) -> bytes | None:
-        """The whole answer to an outcome of :func:`plain_status`, on a connection that stays.
+        """The whole answer, on a connection that stays, if :func:`plain_status` is not 0.
 
         None if there is no form for it.
         """

@@ -45,9 +45,9 @@ from tailrace_server.live import CutOff, LiveResponse
 from tailrace_server.protocol.message import Chunk, Request, Response
 
 _RETURNS_MAX: Final = 4
-"""So often in a row a connection goes back at once, with no plain request in between."""
+"""How often in a row a connection goes back at once, with no plain request in between."""
 _REST_S: Final = 1.0
-"""One that went back more often goes when it has been idle for so long."""
+"""One that went back more often goes back after resting for so long."""
 
 _log = structlog.get_logger("tailrace.front")
 
@@ -60,8 +60,8 @@ _LATE: Final = {
 class Connection:
     """Serves one connected, non-blocking socket until either side ends it or it goes back.
 
-    ``data`` was received from it, ``output`` is still to be sent, and then, if it is
-    ``closing``, nothing more. ``tag`` is how often it went back.
+    ``data`` was received from it, ``output`` is still to be sent; with ``closing`` nothing more
+    is answered after that. ``tag`` is how often it went back to the reactor in a row.
     """
 
     __slots__ = (

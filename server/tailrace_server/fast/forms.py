@@ -1,9 +1,9 @@
-"""Whole answers made by filling in a form: for those that many requests get but for some values.
+"""Whole answers made by filling in a form: answers that differ in some values only.
 
-A form is cut out of an answer that was made the general way, so nothing is spelled a second
-time: where each value stands, and how it is written, is found there. It is used only if what it
-makes of other values is what the general way makes of them, and for no longer than a second, like
-the Date in it.
+A form is cut from an answer that was made the general way, so nothing is spelled a second time:
+where each value stands, and how it is written, is found there. A form is used only if, filled
+with other values, it gives what the general way gives; and for a second at most, because of the
+Date in it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def check(
     general: Callable[[Values], bytes],
     samples: Iterable[Values],
 ) -> None:
-    """Raises :class:`BadForm` if ``fill`` does not give what ``general`` does."""
+    """Raise :class:`BadForm` unless ``fill`` gives what ``general`` does, for all ``samples``."""
     for values in samples:
         if fill(values) != general(values):
             raise BadForm("an answer is not its form filled in")
@@ -105,7 +105,7 @@ class OrdinalClass(NamedTuple):
     sample: int
 
     def holes(self, value: int) -> dict[bytes, Hole]:
-        """How the sample, which is that value, may be written in an answer."""
+        """The ways in which the sample may be written in an answer, as holes for ``value``."""
         holes = {b"%d" % self.sample: Hole(value)}
         if self.last < _SHORT_END:
             holes[encode_offset(self.sample).encode("ascii")] = Hole(value, width=_SHORT_DIGITS)
@@ -138,7 +138,7 @@ class Forms(Generic[K, F]):
         self._kept: tuple[int, dict[K, F]] = (0, {})
 
     def of(self, key: K) -> F | None:
-        """The form for ``key``; None: the answer is to be made the general way."""
+        """The form for ``key``; None if the answer has to be made the general way."""
         second, forms = self._kept
         form = forms.get(key)
         if form is not None and second == int(time.time()):

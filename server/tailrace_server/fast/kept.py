@@ -1,9 +1,9 @@
-"""Rendered answers that are given again: most small reads ask what was asked just before.
+"""Rendered answers that are given again: most small reads repeat what was asked just before.
 
-An answer is kept for one known head, with the version that its stream had before it was made,
-and is given again while the stream has that version. So nobody has to tell when a stream
-changes: what holds no more is found out when it is asked for. Nothing but the Date of an
-answer is ever changed.
+An answer is kept for one known head, with the version that its stream had before the answer was
+made, and is given again while the stream has that version. So nobody has to tell when a stream
+changes: an answer that no longer holds is found out when it is asked for. Nothing of an answer
+but its Date is ever changed.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
+from tailrace.limits import MIB
 from tailrace_server.context import LASTING_BYTES_MAX, Lasting
 from tailrace_server.fast import writer
 from tailrace_server.fast.answers import Answers, Batch
 from tailrace_server.fast.shared import Shared
-from tailrace_server.front import KIB, InSteps
+from tailrace_server.front import InSteps
 from tailrace_server.service import Known
 
 ANSWERS_MAX: Final = 4096
 ANSWER_BYTES_MAX: Final = LASTING_BYTES_MAX
-BYTES_MAX: Final = 8 * KIB * KIB
-"""So many answers are kept, none of them larger than this, and no more in all than that."""
+BYTES_MAX: Final = 8 * MIB
+"""Bounds on what is kept: the number of answers, the size of each, the size of all."""
 
 
 class _Kept:
@@ -53,10 +54,10 @@ class KeptAnswers:
         self._shared = shared
         self._answers = answers
         self._date = writer.date_line()
-        # The one that was asked for longest ago is the first.
+        # The answer that was asked for longest ago comes first.
         self._kept: OrderedDict[Known, _Kept] = OrderedDict()
         self.bytes = 0
-        """How many bytes the answers kept have."""
+        """Size of all answers kept."""
 
     def __len__(self) -> int:
         return len(self._kept)

@@ -1,4 +1,4 @@
-"""Answers in pieces, and what is lent to the reactor for them until it has no more need of it."""
+"""Answers in pieces: memory that is lent to the reactor until it has sent them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from tailrace_server._reactor import ffi, lib
 from tailrace_server.protocol.message import Chunk
 
-_RELEASED: Final = 256
+_TOKENS_PER_CALL: Final = 256
 
 
 class Lent:
@@ -19,7 +19,7 @@ class Lent:
         self._pointer = pointer
         self._tokens = count()
         self._pieces: dict[int, list[Any]] = {}
-        self._released = ffi.new("uint64_t[]", _RELEASED)
+        self._released = ffi.new("uint64_t[]", _TOKENS_PER_CALL)
 
     def __len__(self) -> int:
         """How many answers are still to be sent."""
@@ -30,7 +30,7 @@ class Lent:
         held = [ffi.from_buffer("uint8_t[]", piece) for piece in pieces]
         spans = ffi.new("struct tr_span[]", [(span, len(span)) for span in held])
         token = next(self._tokens)
-        # Before the call: another thread may be told that it is over before this one returns.
+        # Before the call: another thread may get the token back before this call returns.
         self._pieces[token] = held
         found = lib.tr_reactor_answer_pieces(self._pointer, handle, spans, len(held), flags, token)
         if found != lib.TR_PIECES_KEPT:
@@ -38,9 +38,9 @@ class Lent:
         return bool(found != lib.TR_PIECES_STALE)
 
     def release(self) -> None:
-        """Let go of what the reactor needs no more."""
-        found = _RELEASED
-        while found == _RELEASED:
-            found = lib.tr_reactor_released(self._pointer, self._released, _RELEASED)
+        """Let go of all that the reactor needs no more."""
+        found = _TOKENS_PER_CALL
+        while found == _TOKENS_PER_CALL:
+            found = lib.tr_reactor_released(self._pointer, self._released, _TOKENS_PER_CALL)
             for token in ffi.unpack(self._released, found):
                 del self._pieces[token]

@@ -26,8 +26,8 @@ _REFUSAL_LINGER_S: Final = 1.0
 _SWEEPS_PER_TIMEOUT: Final = 8
 _SWEEP_S_MAX: Final = 0.25
 _PATIENCE_SWEEPS: Final = 1
-"""A request that is incomplete for so many sweeps gets a task of its own, which has deadlines
-for it and looks at its head before its body is there."""
+"""After so many sweeps an incomplete request gets a task of its own, which has deadlines for it
+and looks at its head before its body is there."""
 
 
 class FastFront:
@@ -49,7 +49,7 @@ class FastFront:
         self._refusals = 0
         self._reading = trio.CancelScope()
         self.handed_over = 0
-        """How many connections got a task, each time that it did."""
+        """How often a connection got a task of its own."""
         self._tick: Tick | None = None
         self._parked: Parked | None = None
 

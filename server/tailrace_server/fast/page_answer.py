@@ -1,4 +1,4 @@
-"""The answer to the catch-up read that most are, by filling in a form (see ``forms``)."""
+"""The answer to a plain catch-up read, by filling in a form (see ``forms``)."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 
 import httptools
 
+from tailrace.limits import KIB
 from tailrace_server.body import FrontBody
 from tailrace_server.front import (
     CONTENT_LENGTH,
@@ -32,7 +33,7 @@ from tailrace_server.front import (
 )
 from tailrace_server.protocol.message import HeaderList, Request
 
-_FRAMING_BYTES_FREE: Final = 64 * 1024
+_FRAMING_BYTES_FREE: Final = 64 * KIB
 _FRAMING_BYTES_PER_BODY_BYTE: Final = 8
 """Chunk sizes and extensions may take this much beside the body itself: chunks of one byte
 still pass, endless chunk extensions do not."""

@@ -14,11 +14,13 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Final
 
+from tailrace.limits import KIB, MIB
+from tailrace_server import front
 from tailrace_server._reactor import ffi, lib
 from tailrace_server.fast.heads import Heads
 from tailrace_server.fast.lent import Lent
 from tailrace_server.fast.turn import Columns, Polled, Row, Taken
-from tailrace_server.front import KIB, FrontLimits
+from tailrace_server.front import FrontLimits
 from tailrace_server.protocol.json_mode import NESTING_MAX
 from tailrace_server.protocol.message import Chunk
 
@@ -26,7 +28,7 @@ HEAD_BYTES_MAX: Final = 8 * KIB
 BODY_BYTES_MAX: Final = 64 * KIB
 """Larger heads and bodies are not the reactor's business."""
 RECEIVE_BYTES: Final = 64 * KIB
-_ARENA_BYTES: Final = KIB * KIB
+_ARENA_BYTES: Final = MIB
 _ROWS: Final = 256
 _FIELDS_PER_REQUEST: Final[int] = lib.TR_HTTP_FIELDS_MAX
 _FIELDS: Final = 16 * _ROWS
@@ -40,6 +42,7 @@ _ADDRESS_BYTES: Final = 64
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 assert all(getattr(lib, f"TR_HTTP_{name}") == number for number, name in enumerate(METHODS))
+assert frozenset(METHODS) == front.METHODS
 assert max(HEAD_BYTES_MAX + BODY_BYTES_MAX, RECEIVE_BYTES) <= _ARENA_BYTES
 assert _FIELDS_PER_REQUEST <= _FIELDS
 assert NESTING_MAX <= lib.TR_JSON_NESTING_MAX

@@ -1,4 +1,4 @@
-"""Those who wait for one stream: in groups, each of which is to get one answer."""
+"""Long-polls that wait for one stream, in groups that will get the same answer."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tailrace_server.keys import Grant
 from tailrace_server.service import Known
 
 Key = tuple[object, int | None, bool, str, Grant]
-"""What waits of one group have in common."""
+"""What the waits of one group have in common."""
 
 
 class Group:
-    """Waits that are to get one answer. ``wait`` and ``known`` are those of one of them."""
+    """Waits that will get one answer. ``wait`` and ``known`` are those of any one of them."""
 
     __slots__ = ("close", "cursor", "far", "handles", "key", "known", "overdue", "room", "wait")
 
@@ -26,12 +26,12 @@ class Group:
         self.known = known
         self.close = close
         self.cursor = wait.cursor
-        """The foremost of theirs."""
+        """The greatest of their cursors."""
         self.far = False
-        """What they are to get is being read from disk."""
+        """A worker thread is reading what there is for them."""
         self.handles: dict[int, None] = {}
         self.overdue: list[int] = []
-        """Whose time was over meanwhile, and some who are gone."""
+        """Those whose time was over meanwhile; some may have left since."""
 
 
 class Room(Listener):

@@ -1,8 +1,9 @@
 """Plain appends of a turn, and producers': staged in groups, and answered with one call.
 
-The reactor has put their records together (``csrc/front/collect.h``), the engine takes them as
-they are (:class:`tailrace.rows.Rows`). What either does not take for certain goes the general
-way, which gives the reasons. Python runs once for each turn, and for each append of a producer.
+The reactor has put their records together by lane (``csrc/front/collect.h``), and the engine
+takes them as they are (:class:`tailrace.rows.Rows`). What either is not certain of goes the
+general way, which knows the reasons. Python runs once for each turn, and once for each append of
+a producer.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ _log = structlog.get_logger("tailrace.front")
 class RowsPending(RowsContext):
     """The rows of one turn while they are staged; see :class:`Columns`.
 
-    ``producers`` has whose a group is, None for nobody's; it is empty if all are that.
+    ``producers`` has the producer of each group, or None; it is empty if no group has one.
     """
 
     __slots__ = (
@@ -105,12 +106,12 @@ class RowsPath:
         self._answers = answers
         self._forms = answers.forms
         self._told = self._tell
-        """The one bound method, so that contexts have equal ones at no cost."""
+        """One bound method for all contexts, which are told together if theirs are equal."""
         self.taken = 0
 
     @property
     def is_open(self) -> bool:
-        """Whether rows may be taken: nothing is logged of them, and every client stays."""
+        """Whether rows may be taken: not while there is an access log, or clients are to leave."""
         return not (self._shared.access_log or self._shared.draining)
 
     def stage(self, columns: Columns, batch: Batch, began: float) -> list[int]:

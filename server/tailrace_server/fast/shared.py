@@ -19,7 +19,7 @@ _access = structlog.get_logger("tailrace.access")
 
 @dataclass(slots=True)
 class Shared:
-    """``give_back`` takes an idle connection's descriptor over, with a tag, if it can."""
+    """``give_back`` hands an idle connection (descriptor, tag) to the reactor, if it can."""
 
     service: Handler
     limits: FrontLimits

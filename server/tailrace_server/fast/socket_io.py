@@ -1,4 +1,4 @@
-"""What one connection reads and writes: only itself waits for its client, and not for ever."""
+"""The socket of one connection: waiting for its client holds up nobody else, and has an end."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Final
 
 import trio
 
+from tailrace.limits import KIB
 from tailrace_server.fast import writer
 from tailrace_server.front import FrontLimits
 from tailrace_server.protocol.message import Chunk, Response
 
-_RECEIVE_BYTES: Final = 64 * 1024
-_JOIN_BYTES_MAX: Final = 64 * 1024
+_RECEIVE_BYTES: Final = 64 * KIB
+_JOIN_BYTES_MAX: Final = 64 * KIB
 """Up to here a copy into one buffer is cheaper than a gathered write."""
 _GATHER_PIECES_MAX: Final = 512  # Linux allows 1,024 (IOV_MAX)
 _STEPS_BETWEEN_YIELDS: Final = 16

@@ -1,4 +1,4 @@
-"""What one look at the reactor's sockets found; see ``csrc/front/reactor.h`` and ``collect.h``."""
+"""What one poll of the reactor found, as values; see ``csrc/front/reactor.h`` and ``collect.h``."""
 
 from __future__ import annotations
 
@@ -54,11 +54,11 @@ class Polled(NamedTuple):
 class Columns(NamedTuple):
     """Appends of records and nothing else, put together in groups; see ``struct tr_columns``.
 
-    ``lanes`` has a lane for each group, ``seqs`` (typecode ``Q``) the Producer-Seq of one that is
-    a producer's, ``counts`` how many rows, ``records`` how many records. ``handles`` (as bytes)
-    and ``ends`` have an item for each row, group after group; the end is how many records the
-    group has up to that row's last one. ``lengths`` has one for each record. ``payload`` holds
-    until the next poll. ``body_bytes`` is how long the bodies were together.
+    For each group: its lane in ``lanes``, its Producer-Seq in ``seqs`` (typecode ``Q``; 0 if it is
+    nobody's), how many rows it has in ``counts``, how many records in ``records``.
+    For each row, group after group: its handle in ``handles`` (as bytes), and in ``ends`` how many
+    records its group has up to the end of that row. For each record: its length in ``lengths``.
+    ``payload`` is good until the next poll. ``body_bytes`` is the length of all the bodies.
     """
 
     lanes: list[int]
@@ -73,10 +73,11 @@ class Columns(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """A connection that is the reactor's no more.
+    """A connection that was taken from the reactor.
 
-    ``input`` was read and not yet given as a request, ``output`` is still to be sent.
-    ``closing``: nothing is to be answered behind that. ``tag`` is :meth:`Reactor.adopt`'s.
+    ``input`` was read but not yet given as a request; ``output`` is still to be sent, and with
+    ``closing`` nothing more is to be answered after it. ``tag`` was given to
+    :meth:`Reactor.adopt`.
     """
 
     descriptor: int

@@ -1,4 +1,4 @@
-"""Where a live response of one connection goes, alone or with others."""
+"""The wire of a live response: chunked, and written to alone or for many at once."""
 
 from __future__ import annotations
 

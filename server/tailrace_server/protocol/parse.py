@@ -1,4 +1,4 @@
-"""Requests → operations' parts and query values, the same for every surface."""
+"""Requests → parts of operations and values of parameters, the same for every surface."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class AppendHeaders:
 
 
 def append_headers(request: Request) -> AppendHeaders:
-    """400 names the header that is not as section 5.2 has it."""
+    """The headers of an append; 400 names the one that breaks a rule of section 5.2."""
     if _OF_AN_APPEND.isdisjoint(name for name, _ in request.headers):
         content_type = request.header(headers.CONTENT_TYPE) or None
         return AppendHeaders(False, None, None, None, content_type, None, True)
@@ -194,11 +194,6 @@ def whole_number(text: str, field: str) -> int:
             field, f"{text[:64]!r} is not a whole number from 0 to {limits.PRODUCER_NUMBER_MAX}"
         )
     return int(text)
-
-
-def media_type(content_type: str) -> str:
-    """The type without parameters, lower case: what two content types are compared by."""
-    return content_type.partition(";")[0].strip().lower()
 
 
 def offset_token(text: str, field: str) -> int:

@@ -54,7 +54,7 @@ class ReadQuery(NamedTuple):
 
 
 def create_headers(request: Request) -> CreateHeaders:
-    """400 names the header that is not as section 5.1 has it."""
+    """The headers of a PUT; 400 names the one that breaks a rule of section 5.1."""
     ttl = request.header(headers.STREAM_TTL)
     expires_at = request.header(headers.STREAM_EXPIRES_AT)
     if ttl is not None and expires_at is not None:
@@ -131,10 +131,10 @@ def records(body: bytes, content_type: str, *, values_max: int) -> list[bytes]:
 
 
 def read_query(request: Request, query: Query) -> ReadQuery:
-    """400 for a live read without an offset, and for what is no offset or no live mode.
+    """What a GET asks for; 400 for a live read without an offset, a bad offset or live mode.
 
-    A browser that reconnects to an event stream repeats its first URL; what it says in
-    ``Last-Event-ID`` is newer than that.
+    A browser that reconnects to an event stream repeats its first URL, so ``Last-Event-ID`` is
+    newer than the URL's offset and wins.
     """
     start = parse.offset(query)
     live = parse.live(query)

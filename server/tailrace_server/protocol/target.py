@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from tailrace_server.protocol.errors import RequestError, bad_request
+from tailrace_server.protocol.errors import bad_request
 
 PARAMETERS_MAX: Final = 1000
 _KNOWN_MAX: Final = 1024
@@ -81,9 +81,7 @@ def _parse_query(query: str) -> Query:
         return Query(values)
     pairs = query.split("&", PARAMETERS_MAX)
     if len(pairs) > PARAMETERS_MAX:
-        raise RequestError(
-            400, "invalid_request_error", f"query: more than {PARAMETERS_MAX} parameters"
-        )
+        raise bad_request("query", f"more than {PARAMETERS_MAX} parameters")
     for pair in pairs:
         if not pair:
             continue

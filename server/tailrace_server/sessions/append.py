@@ -12,6 +12,7 @@ from typing import Final
 from tailrace.limits import KIB
 from tailrace.operation import Producer, Records, StreamKey, StreamOptions
 from tailrace.outcome import Appended, Outcome, Reason, Rejection
+from tailrace.stream import is_json_type
 from tailrace_server.config import ServiceConfig
 from tailrace_server.context import (
     Answer,
@@ -104,7 +105,7 @@ async def post_events(context: Context, call: Call) -> Answer:
 
 
 def _check_content_type(content_type: str | None) -> None:
-    if content_type is None or parse.media_type(content_type) == "application/json":
+    if content_type is None or is_json_type(content_type):
         return
     raise RequestError(
         415,

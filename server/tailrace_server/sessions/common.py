@@ -36,10 +36,18 @@ def head_of(context: Context, session: str) -> tailrace.Head:
 
 
 def refusal(error: Rejected, session: str) -> RequestError:
+    """The answer to a rejection that a read of the session met."""
     rejection = error.rejection
     if rejection.reason in (Reason.STREAM_NOT_FOUND, Reason.BUCKET_NOT_FOUND):
         return no_session(session)
     return RequestError(render.STATUS[rejection.reason], rejection.reason.value, rejection.message)
+
+
+def trimmed(head: tailrace.Head) -> RequestError:
+    """410 for an offset before what the session still keeps."""
+    kept = encode_offset(head.start)
+    message = f"offset: the events before {kept} are no longer kept"
+    return RequestError(410, Reason.TRIMMED.value, message)
 
 
 def start_of(query: EventsQuery, head: tailrace.Head) -> int:
@@ -49,11 +57,7 @@ def start_of(query: EventsQuery, head: tailrace.Head) -> int:
     if query.start.ordinal is None:
         return head.tail
     if query.start.ordinal < head.start:
-        raise RequestError(
-            410,
-            Reason.TRIMMED.value,
-            f"offset: the events before {encode_offset(head.start)} are no longer kept",
-        )
+        raise trimmed(head)
     return min(query.start.ordinal, head.tail)
 
 
@@ -65,6 +69,10 @@ def page_response(
     chunks: list[Chunk],
     token: str | None,
 ) -> Response:
+    """200 with a page of events, or 304 if the client has it (``if_none_match``).
+
+    ``found`` are the headers that say where it ended, ``token`` is of the next page.
+    """
     shared = ((headers.ETAG, tag), (headers.CACHE_CONTROL, cache), VARY, *found, *headers.BASE)
     if caching.none_match(if_none_match, tag):
         return Response(304, shared)

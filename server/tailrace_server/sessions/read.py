@@ -8,18 +8,24 @@ from functools import partial
 import tailrace
 from tailrace.errors import Rejected
 from tailrace.offset import encode_offset
-from tailrace.outcome import Reason
 from tailrace_server.context import Answer, Call, Context, LastingStep, Step, session_key
 from tailrace_server.following import Follow
 from tailrace_server.live import LiveResponse, Send
 from tailrace_server.protocol import caching, headers, parse, render, session_query, sse, views
-from tailrace_server.protocol.errors import RequestError
+from tailrace_server.protocol.errors import bad_request
 from tailrace_server.protocol.message import Chunk, Response
 from tailrace_server.protocol.page_token import EventsPage, encode_events_page
 from tailrace_server.protocol.parse import Live
 from tailrace_server.protocol.session_query import EventsQuery
 from tailrace_server.sessions import long_poll, pages, search
-from tailrace_server.sessions.common import VARY, head_of, page_response, refusal, start_of
+from tailrace_server.sessions.common import (
+    VARY,
+    head_of,
+    page_response,
+    refusal,
+    start_of,
+    trimmed,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +161,7 @@ async def _follow(
     context.hub.check_capacity()
     ordinal = head.tail if start.ordinal is None else min(start.ordinal, head.tail)
     if ordinal < head.start:
-        raise RequestError(
-            410,
-            Reason.TRIMMED.value,
-            f"offset: the events before {encode_offset(head.start)} are no longer kept",
-        )
+        raise trimmed(head)
     # What cannot be read is told now: a stream of events once begun could only break off.
     await context.bridge.read(head.key, ordinal, max_bytes=1)
     reader = Follow(head.key, head.stream_id, ordinal, encoding, cursor, call.grant)
@@ -276,10 +278,8 @@ async def _descending(
 
 def _check_page(page: EventsPage, head: tailrace.Head) -> None:
     if page.stream_id != head.stream_id or page.position > head.tail:
-        raise RequestError(
-            400,
-            "invalid_request_error",
-            "page: belongs to another session, or to one deleted since; start again without it",
+        raise bad_request(
+            "page", "belongs to another session, or to one deleted since; start again without it"
         )
 
 

@@ -15,7 +15,7 @@ from tailrace_server.config import SESSIONS_BUCKET
 from tailrace_server.context import Answer, Call, Context, session_key
 from tailrace_server.keys import Grant, Right
 from tailrace_server.protocol import caching, headers, render, session_query, views
-from tailrace_server.protocol.errors import RequestError
+from tailrace_server.protocol.errors import bad_request
 from tailrace_server.protocol.message import Chunk, Response
 from tailrace_server.protocol.session_query import EventsQuery, SearchQuery
 
@@ -192,10 +192,8 @@ def _collect(context: Context, pattern: str, found: set[StreamKey]) -> None:
         page = context.store.list_streams(SESSIONS_BUCKET, prefix=pattern[:-1], after=after)
         found.update(head.key for head in page.streams)
         if len(found) > SCOPE_SESSIONS_MAX:
-            raise RequestError(
-                400,
-                "invalid_request_error",
-                f"session: more than {SCOPE_SESSIONS_MAX} sessions match; give a longer prefix",
+            raise bad_request(
+                "session", f"more than {SCOPE_SESSIONS_MAX} sessions match; give a longer prefix"
             )
         if not page.has_more:
             return
