@@ -92,6 +92,7 @@ tailrace.writes
 tailrace.store
 tailrace.check
 tailrace.given_out
+tailrace.salvage
 tailrace.repair
 tailrace
 

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from tailrace import limits
 from tailrace.core import open_core, wall_clock_ms
+from tailrace.manifest import need_store
 from tailrace.operation import (
     Append,
     Create,
@@ -50,8 +51,13 @@ class Store:
         options: Options = Options(),
         storage: Storage | None = None,
         now_ms: Callable[[], int] | None = None,
+        must_exist: bool = False,
     ) -> None:
-        self._core = open_core(storage or OsStorage(directory), options, now_ms or wall_clock_ms)
+        """Make the store if it is not there; ``must_exist``: raise :class:`NoStore` instead."""
+        storage = storage or OsStorage(directory, create=not must_exist)
+        if must_exist:
+            need_store(storage)
+        self._core = open_core(storage, options, now_ms or wall_clock_ms)
         self._reads = Reads(self._core)
         self._writes = Writes(self._core, self._reads, background=options.background)
 
