@@ -1,0 +1,19 @@
+"""Where the command ``tailrace`` begins, also where only the engine was installed."""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    from tailrace_server.cli import main as main
+except ModuleNotFoundError as _error:
+    if _error.name is None or _error.name.startswith("tailrace"):
+        raise
+    _missing = _error.name
+
+    def main() -> None:
+        """Say which extra is missing."""
+        sys.exit(
+            f"tailrace: the server needs {_missing}, which is not installed. Install tailrace with "
+            "its extra 'server', in a checkout: pip install '.[server]'"
+        )
