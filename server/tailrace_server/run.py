@@ -184,7 +184,12 @@ def _raise_descriptor_limit(connections: int) -> None:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
-        _log.warning("few file descriptors", allowed=allowed, wanted=wanted)
+        _log.warning(
+            "few file descriptors",
+            allowed=allowed,
+            wanted=wanted,
+            advice="raise the limit (ulimit -n), or lower --max-connections",
+        )
 
 
 def _bind(addresses: Sequence[Address]) -> list[socket.socket]:
