@@ -13,7 +13,7 @@ from tailrace.errors import Corrupted
 from tailrace.limits import SEGMENT_HEADER_BYTES
 from tailrace.manifest import FORMAT, Manifest, write_manifest
 from tailrace.segment import Header, create_segment, decode_header, encode_header
-from tailrace.storage import Storage, read_file
+from tailrace.storage import Storage, read_file, write_zeros
 
 _CHECKPOINTS_KEPT = 2
 
@@ -104,7 +104,7 @@ def remake_segment(storage: Storage, manifest: Manifest, number: int, lost: Corr
             raise Corrupted(str(lost), file=name, position=0, mendable=False)
         if held < size:
             file.allocate(size)
-            file.zero(held, size)
+            write_zeros(file, held, size)
         file.pwrite(encode_header(*wanted), 0)
         file.sync()
     finally:
