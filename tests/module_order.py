@@ -92,6 +92,7 @@ tailrace.writes
 tailrace.store
 tailrace.check
 tailrace.given_out
+tailrace.salvage
 tailrace.repair
 tailrace
 
@@ -226,5 +227,6 @@ tailrace_server.settings
 tailrace_server.run
 tailrace_server.offline
 tailrace_server.cli
+tailrace_server.command
 tailrace_server.__main__
 """.split()

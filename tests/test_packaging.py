@@ -142,6 +142,23 @@ def test_engine_alone_is_enough_to_embed(wheel: Path, tmp_path: Path) -> None:
     assert run(interpreter, "-c", absent, cwd=tmp_path) == "[None, None]\n"
 
 
+def test_without_its_extra_the_command_says_what_to_install(wheel: Path, tmp_path: Path) -> None:
+    program = fresh_environment(tmp_path / "venv", wheel) / "tailrace"
+    environment = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "PYTHONHOME"}}
+    for command in ([program], [program.parent / "python", "-m", "tailrace_server"]):
+        done = subprocess.run(
+            [*command, "serve"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=_STEP_S,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert "extra 'server'" in done.stderr and "Traceback" not in done.stderr
+
+
 def ask(url: str, data: bytes | None = None) -> tuple[int, bytes]:
     request = urllib.request.Request(url, data, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=_READY_S) as response:

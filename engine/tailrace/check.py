@@ -13,7 +13,7 @@ from tailrace.catalog import BadBatch, Catalog, replay
 from tailrace.checkpoint import BadCheckpoint, decode_checkpoint
 from tailrace.errors import Corrupted
 from tailrace.limits import SEGMENT_HEADER_BYTES
-from tailrace.manifest import Manifest, read_manifest
+from tailrace.manifest import Manifest, need_store, read_manifest
 from tailrace.native import BatchRef, View
 from tailrace.offset_index import BadIndex, MappedIndex
 from tailrace.segment import Segment, open_segment
@@ -81,7 +81,8 @@ class Gap(NamedTuple):
 def check(directory: str | os.PathLike[str], *, storage: Storage | None = None) -> CheckReport:
     """Verify every checksum. The store must not be open: :class:`StoreLocked` if it is.
 
-    Raises Corrupted if the manifest itself cannot be read, UnsupportedFormat, OSError.
+    Raises Corrupted if the manifest itself cannot be read, NoStore if there is nothing to look
+    at, UnsupportedFormat, OSError.
     """
     storage = open_for_tools(directory, storage)
     try:
@@ -90,20 +91,30 @@ def check(directory: str | os.PathLike[str], *, storage: Storage | None = None) 
         storage.close()
 
 
-def open_for_tools(directory: str | os.PathLike[str], storage: Storage | None) -> Storage:
-    """A store's storage, locked. Leaves a directory that is no store as it is."""
+def open_for_tools(
+    directory: str | os.PathLike[str], storage: Storage | None, *, mending: bool = False
+) -> Storage:
+    """A store's storage, locked. Leaves a directory that is no store as it is.
+
+    ``mending``: the manifest may be damaged.
+    """
     storage = storage or OsStorage(directory, create=False)
-    read_existing_manifest(storage)
+    try:
+        read_existing_manifest(storage)
+    except Corrupted:
+        if not mending:
+            raise
     storage.lock()
     return storage
 
 
 def read_existing_manifest(storage: Storage) -> Manifest:
-    """The manifest; Corrupted if there is none."""
+    """The manifest; NoStore if there is none and no log either, Corrupted if there is one."""
+    need_store(storage)
     manifest = read_manifest(storage)
     if manifest is None:
         raise Corrupted(
-            "there is no manifest: not a tailrace data directory, or it lost the file",
+            "the manifest is missing but the rest of a store is there",
             file=filenames.MANIFEST,
             position=0,
         )

@@ -53,6 +53,10 @@ class StoreClosed(TailraceError):
     """The store was closed; open it again."""
 
 
+class NoStore(TailraceError):
+    """The directory holds no store. Only tools say so: opening one makes it."""
+
+
 class StoreLocked(TailraceError):
     """Another process (or another Store in this one) has the data directory open."""
 
@@ -71,6 +75,7 @@ class Corrupted(TailraceError):
     ``file`` is the file's name in the data directory, ``position`` the log position
     (or, for other files, the byte offset) of the damage, ``stream`` the stream's
     ``bucket/name`` where it is known, ``ordinal`` the first record that cannot be read.
+    ``mendable``: ``tailrace repair`` can make the store usable again; else only a backup can.
     """
 
     def __init__(
@@ -81,6 +86,7 @@ class Corrupted(TailraceError):
         position: int,
         stream: str | None = None,
         ordinal: int | None = None,
+        mendable: bool = True,
     ) -> None:
         where = f"{file} at position {position}"
         if stream is not None:
@@ -90,6 +96,7 @@ class Corrupted(TailraceError):
         self.position = position
         self.stream = stream
         self.ordinal = ordinal
+        self.mendable = mendable
 
 
 class RecordsLost(Corrupted):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 from tailrace import filenames
 from tailrace.manifest import FORMAT, Manifest, write_manifest
@@ -60,12 +61,23 @@ class LiveFiles:
                 self._storage.unlink(filenames.index(number))
             self._storage.sync_directory(filenames.LOG_DIRECTORY)
 
+    def keep_newest_checkpoint(self) -> None:
+        """Make only the newest checkpoint count, then remove the files of the others."""
+        with self._lock:
+            newest, *older = self.manifest.checkpoints
+            if older:
+                self._replace(self.manifest.segments, (newest,))
+                self._remove_checkpoints(older)
+
+    def _remove_checkpoints(self, positions: Sequence[int]) -> None:
+        for position in positions:
+            self._storage.unlink(filenames.checkpoint(position))
+        self._storage.sync_directory("")
+
     def add_checkpoint(self, position: int) -> None:
         """Make the checkpoint file of ``position``, already durable, the one in use."""
         with self._lock:
             previous = [p for p in self.manifest.checkpoints if p != position]
             kept = (position, *previous[: _CHECKPOINTS_KEPT - 1])
             self._replace(self.manifest.segments, kept)
-            for old in previous[_CHECKPOINTS_KEPT - 1 :]:
-                self._storage.unlink(filenames.checkpoint(old))
-            self._storage.sync_directory("")
+            self._remove_checkpoints(previous[_CHECKPOINTS_KEPT - 1 :])

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from tailrace import filenames
-from tailrace.errors import Corrupted, UnsupportedFormat
+from tailrace.errors import Corrupted, NoStore, UnsupportedFormat
 from tailrace.native import crc32c
 from tailrace.storage import Storage, read_file, replace_file
 
@@ -70,6 +70,18 @@ def decode_manifest(data: bytes) -> Manifest:
 def write_manifest(storage: Storage, manifest: Manifest) -> None:
     """Make ``manifest`` the one in force; durable on return."""
     replace_file(storage, "", filenames.MANIFEST, encode_manifest(manifest))
+
+
+def need_store(storage: Storage) -> None:
+    """:class:`NoStore` for a directory in which there is none, not even a damaged one."""
+    names = storage.list_directory("")
+    log = storage.list_directory(filenames.LOG_DIRECTORY)
+    if (
+        filenames.MANIFEST not in names
+        and all(filenames.checkpoint_position(name) is None for name in names)
+        and all(filenames.segment_number(name) is None for name in log)
+    ):
+        raise NoStore("the directory holds no store: it has no manifest, no checkpoint and no log")
 
 
 def read_manifest(storage: Storage) -> Manifest | None:

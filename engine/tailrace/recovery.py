@@ -85,6 +85,13 @@ def _live_files(storage: Storage, segment_bytes: int) -> LiveFiles:
                 file=filenames.MANIFEST,
                 position=0,
             )
+    if any(filenames.checkpoint_position(name) is not None for name in storage.list_directory("")):
+        raise Corrupted(
+            "the manifest is missing, and the log too, but there are checkpoints",
+            file=filenames.MANIFEST,
+            position=0,
+            mendable=False,
+        )
     # At most the empty first segment of a creation that was interrupted: begin again.
     storage.unlink(filenames.segment(0))
     manifest = Manifest(FORMAT, secrets.token_hex(16), segment_bytes, (), ())
@@ -139,6 +146,7 @@ def load_checkpoint(storage: Storage, manifest: Manifest) -> tuple[Catalog, int]
         "no checkpoint can be read, and a part of the log before it was reclaimed",
         file=filenames.checkpoint(max(manifest.checkpoints, default=0)),
         position=0,
+        mendable=False,
     )
 
 

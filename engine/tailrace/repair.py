@@ -22,13 +22,16 @@ from tailrace import filenames
 from tailrace.batch import HEADER_BYTES, Batch, Flag, Kind, decode_batch, encode_batch
 from tailrace.catalog import BadBatch, replay
 from tailrace.check import Damage, Gap, gaps, open_for_tools, read_existing_manifest, walk
+from tailrace.errors import Corrupted
 from tailrace.given_out import GivenOut
 from tailrace.limits import BATCH_BYTES_MAX, SEGMENT_HEADER_BYTES
 from tailrace.live_files import LiveFiles
 from tailrace.log import Log
+from tailrace.manifest import Manifest
 from tailrace.native import BatchRef, seal_batches
 from tailrace.offset_index import BadIndex, MappedIndex, runs_between
 from tailrace.recovery import cut, load_checkpoint
+from tailrace.salvage import remake_manifest, remake_segment
 from tailrace.search.part_list import NAME as SEARCH_MANIFEST
 from tailrace.segment import Segment
 from tailrace.staged import bytes_of, runs_of
@@ -48,6 +51,8 @@ class LostRecords(NamedTuple):
 class RepairReport:
     """``lost`` are the batches given up, each with the copy of its bytes in ``saved``.
 
+    ``remade`` are files that could not be used at all, and why; they were made anew, as far as
+    the others say what stood in them.
     ``records`` are those that streams which go on are known to have lost, here or, if that is
     not long ago, in a repair before. All is empty if there was nothing to do.
     """
@@ -55,6 +60,7 @@ class RepairReport:
     lost: list[Damage] = field(default_factory=list)
     saved: list[str] = field(default_factory=list)
     records: list[LostRecords] = field(default_factory=list)
+    remade: list[str] = field(default_factory=list)
 
 
 def repair(directory: str | os.PathLike[str], *, storage: Storage | None = None) -> RepairReport:
@@ -62,10 +68,11 @@ def repair(directory: str | os.PathLike[str], *, storage: Storage | None = None)
 
     Reads the whole log. Doing it again changes nothing, and goes on where a crash ended it.
 
-    Raises Corrupted where nothing can be done: the manifest, a whole segment, or every
-    checkpoint is gone; restore those from a backup.
+    Raises Corrupted where nothing can be done (its ``mendable`` is false then): every checkpoint
+    is gone and a part of the log was reclaimed, a segment belongs to another store, or beside
+    the manifest something else is missing. Restore those from a backup.
     """
-    storage = open_for_tools(directory, storage)
+    storage = open_for_tools(directory, storage, mending=True)
     try:
         return _Repair(storage).run()
     finally:
@@ -83,30 +90,60 @@ class _Loss(NamedTuple):
 
 class _Repair:
     def __init__(self, storage: Storage) -> None:
-        manifest = read_existing_manifest(storage)
         self._storage = storage
+        self._report = RepairReport()
+        self._manifest = manifest = self._read_manifest()
         self._segments = manifest.segments
         self._live = LiveFiles(storage, manifest)
         self._log = Log(storage, self._live)
         self._catalog, self._checkpoint = load_checkpoint(storage, manifest)
         self._replay_from = self._log.segment_at(self._checkpoint)
         self._given_out = GivenOut()
-        self._report = RepairReport()
 
     def run(self) -> RepairReport:
         for number in self._segments:
             if number < self._replay_from:
-                segment = self._log.open_existing(number)
+                segment = self._open(number)
                 try:
                     self._repair_old(segment)
                 finally:
                     segment.close()
         replayed = [n for n in self._segments if n >= self._replay_from]
         try:
-            self._repair_replayed([self._log.open_existing(number) for number in replayed])
+            self._repair_replayed([self._open(number) for number in replayed])
         finally:
             self._log.close()
-        return self._report if self._report.lost else RepairReport()
+        found = self._report
+        return found if found.lost or found.remade else RepairReport()
+
+    def _read_manifest(self) -> Manifest:
+        try:
+            return read_existing_manifest(self._storage)
+        except Corrupted as error:
+            if filenames.MANIFEST in self._storage.list_directory(""):
+                damaged = read_file(self._storage, filenames.MANIFEST)
+                self._report.saved.append(self._save(filenames.MANIFEST, damaged))
+            manifest = remake_manifest(self._storage, error)
+            self._report.remade.append(str(error))
+            return manifest
+
+    def _open(self, number: int) -> Segment:
+        try:
+            return self._log.open_existing(number)
+        except Corrupted as error:
+            self._save_head(number)
+            remake_segment(self._storage, self._manifest, number, error)
+            self._report.remade.append(str(error))
+            return self._log.open_existing(number)
+
+    def _save_head(self, number: int) -> None:
+        """Keep a copy of what stands where a segment's header should, if there is anything."""
+        try:
+            head = read_file(self._storage, filenames.segment(number))[:SEGMENT_HEADER_BYTES]
+        except FileNotFoundError:
+            return
+        position = number * self._manifest.segment_bytes
+        self._report.saved.append(self._save(f"{position:016x}", head))
 
     def _repair_old(self, segment: Segment) -> None:
         """A segment before the checkpoint, which knows all that its batches did."""
@@ -118,7 +155,8 @@ class _Repair:
         """Report what the segment's index, if there is one, says that stood in a gap."""
         try:
             data = memoryview(read_file(self._storage, filenames.index(segment.number)))
-            runs = runs_between(MappedIndex(data, segment.number), gap.offset, gap.end)
+            end = segment.segment_bytes if gap.last else gap.end
+            runs = runs_between(MappedIndex(data, segment.number), gap.offset, end)
         except (FileNotFoundError, BadIndex):
             return
         for run in runs:

@@ -13,7 +13,7 @@ extents to record, which makes it about a third cheaper.
 from __future__ import annotations
 
 import struct
-from typing import Final
+from typing import Final, NamedTuple
 
 from tailrace import filenames
 from tailrace.errors import Corrupted, UnsupportedFormat
@@ -34,13 +34,19 @@ def encode_header(store_id: bytes, number: int, segment_bytes: int) -> bytes:
     return header.ljust(SEGMENT_HEADER_BYTES, b"\0")
 
 
-def check_header(
-    data: bytes | memoryview, name: str, store_id: bytes, number: int, segment_bytes: int
-) -> None:
-    """Raise unless ``data`` begins with the header this segment must have."""
+class Header(NamedTuple):
+    """What a segment says of itself."""
+
+    store_id: bytes
+    number: int
+    segment_bytes: int
+
+
+def decode_header(data: bytes | memoryview, name: str) -> Header:
+    """:class:`Corrupted` or :class:`UnsupportedFormat` unless ``data`` begins with a header."""
     if len(data) < SEGMENT_HEADER_BYTES:
         raise Corrupted("segment is shorter than its header", file=name, position=0)
-    magic, version, crc, *_ = HEADER.unpack_from(data)
+    magic, version, crc, *found = HEADER.unpack_from(data)
     if magic != MAGIC:
         raise Corrupted("not a tailrace segment", file=name, position=0)
     if crc != crc32c(bytes(data[16 : HEADER.size])):
@@ -49,8 +55,19 @@ def check_header(
         raise UnsupportedFormat(
             f"{name} has format version {version}; this version of tailrace reads {VERSION}"
         )
-    if bytes(data[:SEGMENT_HEADER_BYTES]) != encode_header(store_id, number, segment_bytes):
-        raise Corrupted("segment belongs to another store or place", file=name, position=0)
+    if any(data[HEADER.size : SEGMENT_HEADER_BYTES]):
+        raise Corrupted("segment header is damaged", file=name, position=0)
+    return Header(*found)
+
+
+def check_header(
+    data: bytes | memoryview, name: str, store_id: bytes, number: int, segment_bytes: int
+) -> None:
+    """Raise unless ``data`` begins with the header this segment must have."""
+    if decode_header(data, name) != (store_id, number, segment_bytes):
+        raise Corrupted(
+            "segment belongs to another store or place", file=name, position=0, mendable=False
+        )
 
 
 class Segment:

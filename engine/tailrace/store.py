@@ -8,6 +8,8 @@ from types import TracebackType
 
 from tailrace import limits, validate
 from tailrace.core import open_core, wall_clock_ms
+from tailrace.errors import Rejected
+from tailrace.manifest import need_store
 from tailrace.operation import (
     Append,
     Create,
@@ -24,7 +26,7 @@ from tailrace.operation import (
     Trim,
 )
 from tailrace.options import Options
-from tailrace.outcome import Appended, BucketDone, Created, Deleted, Outcome, Updated
+from tailrace.outcome import Appended, BucketDone, Created, Deleted, Outcome, Reason, Updated
 from tailrace.read_result import ReadPieces, ReadResult
 from tailrace.reads import Key, Reads
 from tailrace.rows import Rows
@@ -50,8 +52,13 @@ class Store:
         options: Options = Options(),
         storage: Storage | None = None,
         now_ms: Callable[[], int] | None = None,
+        must_exist: bool = False,
     ) -> None:
-        self._core = open_core(storage or OsStorage(directory), options, now_ms or wall_clock_ms)
+        """Make the store if it is not there; ``must_exist``: raise :class:`NoStore` instead."""
+        storage = storage or OsStorage(directory, create=not must_exist)
+        if must_exist:
+            need_store(storage)
+        self._core = open_core(storage, options, now_ms or wall_clock_ms)
         self._reads = Reads(self._core)
         self._writes = Writes(self._core, self._reads, background=options.background)
 
@@ -146,9 +153,13 @@ class Store:
         """
         return self._writes.perform(operation, timeout_s)
 
-    def create_bucket(self, bucket: str) -> None:
-        """Create a bucket; Rejected if it exists."""
-        self._writes.do(CreateBucket(bucket), BucketDone)
+    def create_bucket(self, bucket: str, *, exist_ok: bool = False) -> None:
+        """Create a bucket; if it exists Rejected, unless that is ``exist_ok``."""
+        try:
+            self._writes.do(CreateBucket(bucket), BucketDone)
+        except Rejected as error:
+            if not exist_ok or error.rejection.reason is not Reason.BUCKET_EXISTS:
+                raise
 
     def delete_bucket(self, bucket: str) -> None:
         """Delete a bucket that holds no stream; Rejected otherwise."""

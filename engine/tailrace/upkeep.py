@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from tailrace import filenames, threads
 from tailrace.catalog import Catalog
-from tailrace.checkpoint import encode_checkpoint
+from tailrace.checkpoint import BadCheckpoint, decode_checkpoint, encode_checkpoint
 from tailrace.commit import Committer
 from tailrace.errors import TailraceError
 from tailrace.expiry import Expiry
@@ -23,7 +23,7 @@ from tailrace.log import Log
 from tailrace.offset_index import MappedIndex, MemoryIndex
 from tailrace.operation import Expire, Operation
 from tailrace.reserve import Reserve
-from tailrace.storage import Storage, replace_file
+from tailrace.storage import Storage, read_file, replace_file
 from tailrace.ticket import Ticket
 
 _logger = logging.getLogger("tailrace")
@@ -74,6 +74,7 @@ class Upkeep:
         self._run_lock = threading.Lock()
         self._quiet_until = 0  # nothing can be due before the log gets there
         self.reclaimable = True  # a stream or a range went since the last look
+        self._reclaimable_later = False  # the last look found what a checkpoint must pass first
         self.checkpoints = 0
 
     def start(self) -> None:
@@ -136,24 +137,38 @@ class Upkeep:
         try:
             self._remove_released()  # first: what comes next may need the space
             self._reserve.give_back()
-            if prepare:
-                self.prepare_segment()
-            self.run_once()
+            # Without room for the next segment all else has to be done: it may give some.
+            lacking = prepare and not self._is_prepared()
+            self.run_once(lacking=lacking)
             self.sweep()
         except (OSError, TailraceError) as error:
             _logger.error("upkeep failed and will be tried again: %s", error)
             return False
+        return not lacking
+
+    def _is_prepared(self) -> bool:
+        try:
+            self.prepare_segment()
+        except OSError as error:
+            _logger.error("the next log segment cannot be made, and is tried again: %s", error)
+            return False
         return True
 
-    def run_once(self) -> None:
-        """Index files, a checkpoint if it is due, reclaiming, search upkeep."""
+    def run_once(self, *, lacking: bool = False) -> None:
+        """Index files, a checkpoint if it is due, reclaiming, search upkeep.
+
+        ``lacking``: there is no room for another segment.
+        """
         with self._run_lock:
             self._write_indexes()
-            if self._committer.durable_position - self._checkpoint > self._checkpoint_every_bytes:
+            new_bytes = self._committer.durable_position - self._checkpoint
+            if new_bytes > self._checkpoint_every_bytes or (
+                lacking and new_bytes and (self.reclaimable or self._reclaimable_later)
+            ):
                 self._write_checkpoint()
             self._upkeep_of_search()
             if self.reclaimable:
-                self._reclaim()
+                self._reclaim(lacking=lacking)
 
     def prepare_segment(self) -> None:
         """Make the next segment before it is needed."""
@@ -219,19 +234,31 @@ class Upkeep:
         self._live.add_checkpoint(position)
         self._checkpoint = position
         self.checkpoints += 1
+        self.reclaimable = self.reclaimable or self._reclaimable_later
 
-    def _reclaim(self) -> None:
-        """Remove sealed segments in which no stream has a record left."""
+    def _reclaim(self, *, lacking: bool) -> None:
+        """Remove sealed segments in which no stream has a record left.
+
+        The older checkpoint must be behind them, or, where room is lacking, the newest.
+        """
         checkpoints = self._live.manifest.checkpoints
-        if len(checkpoints) < 2:
+        if len(checkpoints) < 2 and not (lacking and checkpoints):
             return
         self.reclaimable = False
         with self._committer.commit_lock:
+            active = self._log.segment_at(self._committer.durable_position)
             used: set[int] = set()
             for stream_id in list(self._durable.streams):
                 used.update(self._log.extents.segments(stream_id))
-        before = self._log.segment_at(checkpoints[-1])
-        dead = {n for n in self._log.segments if n < before and n not in used}
+        unused = {n for n in self._log.segments if n < active and n not in used}
+        dead = {n for n in unused if n < self._log.segment_at(checkpoints[-1])}
+        if lacking and not dead:
+            dead = {n for n in unused if n < self._log.segment_at(checkpoints[0])}
+            if dead and self._is_whole(checkpoints[0]):
+                self._live.keep_newest_checkpoint()
+            else:
+                dead = set()
+        self._reclaimable_later = unused != dead
         if not dead:
             return
         self._live.drop_segments(dead)
@@ -239,6 +266,16 @@ class Upkeep:
             self._log.segments.pop(number).close()
             del self._log.indexes[number]
         _logger.info("reclaimed %d log segments", len(dead))
+
+    def _is_whole(self, position: int) -> bool:
+        """Whether that checkpoint can be relied on alone."""
+        name = filenames.checkpoint(position)
+        try:
+            decode_checkpoint(read_file(self._storage, name), position)
+        except BadCheckpoint as error:
+            _logger.error("checkpoint %s cannot be used: %s", name, error)
+            return False
+        return True
 
     def sweep(self) -> None:
         """Delete streams whose time is over."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tailrace_server.cli import main
+from tailrace_server.command import main
 
 if __name__ == "__main__":
     main()

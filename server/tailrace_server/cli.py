@@ -62,6 +62,7 @@ def _say(line: str) -> None:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(tailrace.__version__, message="tailrace %(version)s")
 def main() -> None:
     """Durable, replayable, searchable event streams over HTTP."""
 

@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from tailrace_server.protocol import headers
+from tailrace_server.protocol.json_fault import shape_fault
 from tailrace_server.protocol.message import Request
 
 KEY_BYTES_MAX: Final = 1024
@@ -195,6 +196,13 @@ def load_keys(path: Path) -> list[Key]:
     try:
         data = msgspec.json.decode(text) if path.suffix == ".json" else tomllib.loads(text)
         found = msgspec.convert(data, _KeyFile)
+    except msgspec.ValidationError as error:
+        field, message = shape_fault(error)
+        rights = ", ".join(right.value for right in Right)
+        raise KeyFileError(
+            f"{path}: {field}: {message}; the file is a list [[keys]], each with a key, and "
+            f"perhaps rights ({rights}) and sessions"
+        ) from None
     except (msgspec.MsgspecError, tomllib.TOMLDecodeError) as error:
         raise KeyFileError(f"{path}: {error}") from None
     keys = [Key(e.key, frozenset(e.rights), tuple(e.sessions)) for e in found.keys]

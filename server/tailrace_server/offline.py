@@ -20,7 +20,8 @@ from tailrace_server.subscriptions.journal import rotate
 
 data_dir_option = click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    # Click's own test for what can be read would end a check with the status that means damage.
+    type=click.Path(path_type=Path, readable=False),
     default=DEFAULT_DATA_DIR,
     envvar="TAILRACE_DATA_DIR",
     show_default=True,
@@ -86,9 +87,11 @@ def repair_command(data_dir: Path) -> None:
             f"lost: stream {stream}, what was from offset {encode_offset(first)} on; "
             f"it goes on at {encode_offset(stop)}"
         )
+    for message in report.remade:
+        click.echo(f"made again, as far as the rest tells what stood there: {message}")
     for name in report.saved:
         click.echo(f"a copy of those bytes is in {data_dir / name}")
-    if not report.lost:
+    if not report.lost and not report.remade:
         click.echo("nothing to repair")
 
 
@@ -100,7 +103,7 @@ def rotate_command(data_dir: Path) -> None:
     Receivers find it in the JWK Set at once. It signs once their cached copies have it; the old
     one stays in the set for another hour.
     """
-    with _explained(data_dir), tailrace.open(data_dir) as store:
+    with _explained(data_dir), tailrace.open(data_dir, must_exist=True) as store:
         now_s = wall_clock_ms() // 1000
         keys = rotate(store, now_s)
     if keys is None:
@@ -117,4 +120,4 @@ def _explained(data_dir: Path) -> Iterator[None]:
             fail(f"{data_dir} is not a directory")
         yield
     except (tailrace.TailraceError, OSError) as error:
-        fail(explain(data_dir, error, repairable=False))
+        fail(explain(data_dir, error, checked=True))

@@ -191,7 +191,21 @@ class Router:
                 params = _compare(entry.pattern, segments[fixed:])
                 if params is not None:
                     return entry, params
-        raise RequestError(404, errors.NOT_FOUND, f"there is nothing at {path[:200]!r}")
+        raise RequestError(
+            404, errors.NOT_FOUND, f"there is nothing at {path[:200]!r}{self._hint(path)}"
+        )
+
+    def _hint(self, path: str) -> str:
+        """What may have been meant."""
+        bare = path.rstrip("/")
+        if bare != path and bare:
+            try:
+                self._find(bare)
+            except RequestError:
+                pass
+            else:
+                return f"; without the slash at its end, {bare[:200]!r}, there is"
+        return "; /openapi.json tells what there is"
 
 
 def _compare(pattern: tuple[str, ...], segments: tuple[str, ...]) -> dict[str, str] | None:

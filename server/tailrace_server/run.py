@@ -121,21 +121,25 @@ def open_store(settings: Settings) -> tailrace.Store:
         options = tailrace.Options(reserve_bytes_max=settings.log_reserve_bytes)
         return tailrace.open(settings.data_dir, options=options)
     except (tailrace.TailraceError, OSError) as error:
-        raise StartError(explain(settings.data_dir, error, repairable=True)) from None
+        raise StartError(explain(settings.data_dir, error)) from None
 
 
-def explain(data_dir: Path, error: Exception, *, repairable: bool) -> str:
-    """Why a data directory cannot be used, and what to do about it."""
-    if isinstance(error, tailrace.StoreLocked):
-        return f"{data_dir} is in use by another process; one at a time may have it open"
+def explain(data_dir: Path, error: Exception, *, checked: bool = False) -> str:
+    """Why a data directory cannot be used, and what to do about it.
+
+    ``checked``: this is what a check of it came to.
+    """
+    if isinstance(error, tailrace.NoStore):
+        return f"{data_dir}: {error}"
     if isinstance(error, tailrace.UnsupportedFormat):
         return f"{data_dir} cannot be read by this version: {error}"
     if isinstance(error, tailrace.Corrupted):
-        advice = (
-            f"\nSee all of the damage:  tailrace check --data-dir {data_dir}"
-            f"\nKeep what can be kept:  tailrace repair --data-dir {data_dir}"
-        )
-        return f"{data_dir} is damaged: {error}" + (advice if repairable else "")
+        advice = f"\nKeep what can be kept:  tailrace repair --data-dir {data_dir}"
+        if not checked:
+            advice = f"\nSee all of the damage:  tailrace check --data-dir {data_dir}{advice}"
+        if not error.mendable:
+            advice = "\nNothing here can make that good: restore the directory from a backup"
+        return f"{data_dir} is damaged: {error}{advice}"
     if isinstance(error, OSError):
         return f"cannot use {data_dir}: {error.strerror or error}"
     return str(error)
@@ -180,7 +184,12 @@ def _raise_descriptor_limit(connections: int) -> None:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < wanted:
-        _log.warning("few file descriptors", allowed=allowed, wanted=wanted)
+        _log.warning(
+            "few file descriptors",
+            allowed=allowed,
+            wanted=wanted,
+            advice="raise the limit (ulimit -n), or lower --max-connections",
+        )
 
 
 def _bind(addresses: Sequence[Address]) -> list[socket.socket]:

@@ -57,6 +57,16 @@ def test_the_embedding_example(tmp_path: Path) -> None:
     assert records == """[b'{"type":"greeting","text":"hello, world"}']"""
     assert hits.startswith("[Hit(")
     assert hits.count("Hit(") == 1
+    again = subprocess.run(
+        [sys.executable, "-O", program.name],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
+    )
+    assert again.stdout.splitlines()[0] == "00000002", "a second run goes on"
     # It takes the ten lines that are promised.
     assert len(source.strip().splitlines()) <= 10
 

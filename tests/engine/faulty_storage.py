@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tailrace.errors import StoreLocked
+from tailrace.storage import PAGE_BYTES
 from tests.engine.disk_bytes import (
     DROPPED,
     KEPT,
@@ -188,6 +189,7 @@ class FaultyFile:
         self._change(Change(length, None))
 
     def zero(self, start: int, stop: int) -> None:
+        assert start % PAGE_BYTES == stop % PAGE_BYTES == 0
         self.pwrite(bytes(stop - start), start)
 
     def _change(self, change: Change) -> None:

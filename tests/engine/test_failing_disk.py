@@ -171,3 +171,72 @@ def test_the_committer_hears_of_what_comes_after_a_refused_group(tmp_path: Path)
         storage.hook = lambda kind, name: None
         for _ in range(3):
             store.submit([Append(KEY, [b"x"])])[0].wait(PATIENCE_S)
+
+
+def segments_in(directory: Path) -> set[str]:
+    return {file.name for file in (directory / "log").glob("*.segment")}
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_what_is_deleted_gives_its_room_back_whenever_that_was(tmp_path: Path, early: bool) -> None:
+    """Also where the checkpoints had not passed it yet when the stream was deleted."""
+    storage = HookedStorage(tmp_path)
+    options = Options(segment_bytes=64 * 1024, checkpoint_every_bytes=64 * 1024, background=False)
+    with tailrace.open(tmp_path, options=options, storage=storage) as store:
+        store.create_bucket(KEY.bucket)
+        other = (KEY.bucket, "other")
+        store.create(KEY)
+        store.create(other)
+        for _ in range(20):
+            store.append(KEY, [bytes(20_000)])
+        held = segments_in(tmp_path)
+        assert len(held) > 5
+        if early:
+            store.delete(KEY)
+        for _ in range(20):
+            store.append(other, [bytes(20_000)])
+        if not early:
+            store.delete(KEY)
+        for _ in range(4):
+            store.append(other, [bytes(20_000)])
+        assert len(held & segments_in(tmp_path)) <= 2
+        assert store.read(other, 0).count
+    with tailrace.open(tmp_path) as store:
+        assert store.head(other).tail == 24
+
+
+def test_on_a_full_disk_deleting_makes_room_for_writes(tmp_path: Path) -> None:
+    """The one checkpoint that is then relied on is read back before the other one goes."""
+    storage = HookedStorage(tmp_path)
+    options = Options(segment_bytes=64 * 1024, expiry_sweep_s=0.05)
+    room = 4
+
+    def hook(kind: str, name: str) -> None:
+        if kind == "create" and ".segment" in name and len(segments_in(tmp_path)) >= room:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+
+    storage.hook = hook
+    with tailrace.open(tmp_path, options=options, storage=storage) as store:
+        store.create_bucket(KEY.bucket)
+        store.create(KEY)
+        other = (KEY.bucket, "other")
+        with pytest.raises(Overloaded):
+            for _ in range(1000):
+                store.append(KEY, [bytes(5_000)])
+        assert len(segments_in(tmp_path)) == room
+        store.delete(KEY)
+        store.create(other)
+        for _ in range(1000):  # until there is room
+            try:
+                store.append(other, [bytes(30_000)])
+                break
+            except Overloaded:
+                threading.Event().wait(0.02)
+        else:
+            raise AssertionError("no room was made")
+        store.append(other, [bytes(30_000)] * 2)
+    with tailrace.open(tmp_path) as store:
+        assert store.head(other).tail == 3
+        assert [bytes(record) for record in store.read(other, 0).records()] == [bytes(30_000)] * 3
+        with pytest.raises(tailrace.Rejected):
+            store.head(KEY)

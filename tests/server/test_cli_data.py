@@ -96,6 +96,57 @@ def test_damage_is_told_and_repaired(damaged: Path) -> None:
         assert server.stop() == 0
 
 
+@pytest.mark.parametrize("what", ["MANIFEST", "log/0000000000000000.segment"])
+def test_what_serve_advises_for_a_damaged_file_helps(tmp_path: Path, what: str) -> None:
+    data = tmp_path / "data"
+    with serving(data) as server:
+        assert append(server.url, "s").status_code == 204
+        assert server.stop() == 0
+    with (data / what).open("r+b") as file:
+        file.write(b"garbage!")
+    said = fails("--data-dir", str(data))
+    assert what in said and "tailrace repair --data-dir" in said
+    checked = cli_support.run("check", "--data-dir", str(data))
+    assert checked.returncode in (1, 2)
+    assert "tailrace repair" in checked.stderr and "tailrace check" not in checked.stderr
+    repaired = cli_support.run("repair", "--data-dir", str(data))
+    assert repaired.returncode == 0, repaired.stderr
+    assert "made again" in repaired.stdout and what in repaired.stdout
+    with serving(data) as server:
+        assert len(events(server.url, "s")) == 1
+        assert server.stop() == 0
+
+
+def test_what_cannot_be_mended_is_said_to_need_a_backup(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with serving(data) as server:
+        assert append(server.url, "s").status_code == 204
+        assert server.stop() == 0
+    (data / "MANIFEST").unlink()
+    for segment in (data / "log").glob("*.segment"):
+        segment.write_bytes(b"")
+    for done in (
+        fails("--data-dir", str(data)),
+        cli_support.run("repair", "--data-dir", str(data)).stderr,
+    ):
+        assert "MANIFEST" in done and "Traceback" not in done
+    assert "restore the directory from a backup" in done and "tailrace repair" not in done
+
+
+def test_a_directory_that_may_not_be_read_is_not_said_to_be_damaged(tmp_path: Path) -> None:
+    """Exit status 2 of a check means damage, and only that."""
+    (tmp_path / "data").touch()
+    for verb in ("check", "repair", "rotate-webhook-key"):
+        done = cli_support.run(verb, "--data-dir", str(tmp_path / "data"))
+        assert done.returncode == 1, verb
+
+
+def test_a_new_webhook_key_makes_no_store(tmp_path: Path) -> None:
+    done = cli_support.run("rotate-webhook-key", "--data-dir", str(tmp_path))
+    assert done.returncode == 1 and "holds no store" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_check_of_a_sound_store(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with serving(data) as server:

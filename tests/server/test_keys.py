@@ -116,3 +116,11 @@ def test_a_bad_key_file_says_where(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(KeyFileError, match=r"keys\.toml"):
         load_keys(path)
+
+
+def test_a_key_file_of_another_shape_is_told_the_right_one(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    for text in ('[[keys]]\nkey = "a"\nrights = ["write"]', 'key = "a"'):
+        path.write_text(text)
+        with pytest.raises(KeyFileError, match=r"\[\[keys\]\].*read, append, manage"):
+            load_keys(path)

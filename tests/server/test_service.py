@@ -49,6 +49,14 @@ async def test_unknown_paths_are_404(tmp_path: Path, path: str) -> None:
             assert found.status == 404 and found.error[0] == "not_found_error", method
 
 
+async def test_a_404_says_what_there_is(tmp_path: Path) -> None:
+    async with serving(tmp_path) as client:
+        slash = await client("GET", "/v1/sessions/s/events/")
+        assert "without the slash at its end, '/v1/sessions/s/events'" in slash.error[1]
+        for path in ("/", "//", "/nothing/", "/favicon.ico"):
+            assert "/openapi.json" in (await client("GET", path)).error[1]
+
+
 async def test_an_empty_session_id_is_400(tmp_path: Path) -> None:
     async with serving(tmp_path) as client:
         for path in ("/v1/sessions/", "/v1/sessions//events"):
