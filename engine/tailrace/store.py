@@ -8,12 +8,10 @@ from types import TracebackType
 
 from tailrace import limits, validate
 from tailrace.core import open_core, wall_clock_ms
-from tailrace.errors import Rejected
 from tailrace.manifest import need_store
 from tailrace.operation import (
     Append,
     Create,
-    CreateBucket,
     Delete,
     DeleteBucket,
     ForkPoint,
@@ -26,7 +24,7 @@ from tailrace.operation import (
     Trim,
 )
 from tailrace.options import Options
-from tailrace.outcome import Appended, BucketDone, Created, Deleted, Outcome, Reason, Updated
+from tailrace.outcome import Appended, BucketDone, Created, Deleted, Outcome, Updated
 from tailrace.read_result import ReadPieces, ReadResult
 from tailrace.reads import Key, Reads
 from tailrace.rows import Rows
@@ -155,11 +153,7 @@ class Store:
 
     def create_bucket(self, bucket: str, *, exist_ok: bool = False) -> None:
         """Create a bucket; if it exists Rejected, unless that is ``exist_ok``."""
-        try:
-            self._writes.do(CreateBucket(bucket), BucketDone)
-        except Rejected as error:
-            if not exist_ok or error.rejection.reason is not Reason.BUCKET_EXISTS:
-                raise
+        self._writes.create_bucket(bucket, exist_ok)
 
     def delete_bucket(self, bucket: str) -> None:
         """Delete a bucket that holds no stream; Rejected otherwise."""

@@ -12,8 +12,8 @@ from tailrace import validate
 from tailrace.core import Core
 from tailrace.decide_snapshot import refuse_early
 from tailrace.errors import InvalidArgument, Rejected
-from tailrace.operation import Create, Operation
-from tailrace.outcome import Outcome, Rejection
+from tailrace.operation import Create, CreateBucket, Operation
+from tailrace.outcome import BucketDone, Outcome, Reason, Rejection
 from tailrace.plan import Partial
 from tailrace.reads import Key, Reads
 from tailrace.rows import Rows
@@ -80,6 +80,13 @@ class Writes:
         ticket = self._core.committer.perform(operation, partial, patient=patient)
         self._do_what_is_due()
         return ticket.wait(timeout_s)
+
+    def create_bucket(self, bucket: str, exist_ok: bool) -> None:
+        try:
+            self.do(CreateBucket(bucket), BucketDone)
+        except Rejected as error:
+            if not exist_ok or error.rejection.reason is not Reason.BUCKET_EXISTS:
+                raise
 
     def do(self, operation: Operation, kind: type[_Done]) -> _Done:
         """Perform an operation whose outcome is a ``kind``, or else raise Rejected."""
