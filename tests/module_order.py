@@ -74,6 +74,7 @@ tailrace.native_rows
 tailrace.plain_rows
 tailrace.plan
 tailrace.plain_inbox
+tailrace.inbox
 tailrace.listing
 tailrace.decide_append
 tailrace.decide_create

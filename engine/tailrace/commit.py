@@ -6,13 +6,9 @@ committer thread, or a blocking caller that finds nobody at it and so spares two
 between threads. Groups form by themselves while the sync before them runs.
 
 Blocking callers do not stage: they leave their operation in an inbox, and whoever commits
-stages them all (flat combining; Hendler and others, SPAA 2010). With many threads on few
-cores, deciding in one place runs several times faster than in each thread in turn, whose
-every step would find the caches full of another's. They are woken in turn (see
-:mod:`tailrace.turns`), and nothing is committed for them while that goes on, but for one that
-takes long: those that come back at once are one group again. To commit for half of them while
-the others are on their way gains nothing, as both want the interpreter's lock, and costs a
-sync more.
+stages them all. They are woken in turn (see :mod:`tailrace.turns`), and nothing is committed
+for them while that goes on, but for one that takes long: those that come back at once are one
+group again. To commit for half of them meanwhile gains nothing, and costs a sync more.
 
 A failed write or sync is final (``fdatasync`` may report a lost page only once): the log is
 poisoned, every waiter gets the error, and only reads go on. A segment that cannot be made,
@@ -25,7 +21,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
@@ -34,6 +29,7 @@ from tailrace.answers import Answers, Settled, poisoned
 from tailrace.batch import Batch, Kind
 from tailrace.catalog import Catalog
 from tailrace.errors import InvalidArgument, Overloaded, StoreClosed, TailraceError
+from tailrace.inbox import Inbox
 from tailrace.limits import OPERATIONS_PER_SUBMIT_MAX
 from tailrace.log import Log
 from tailrace.native import seal_batches
@@ -81,20 +77,17 @@ class Committer:
         self._publish = publish
         self._background = background
         self._lock = threading.Lock()
-        room = log.segment_bytes, batch_bytes_max, staged_bytes_max
-        self._staging = Staging(durable, position, *room)
-        self._inbox: deque[Waiting] = deque()
+        bounds = batch_bytes_max, staged_bytes_max
+        self._staging = Staging(durable, position, log.segment_bytes, *bounds)
+        self._inbox = Inbox(staged_bytes_max)
         self._in_flight = False
         self._closing = False
         self._marked_position = position
         self.poison: BaseException | None = None  # what made the log refuse writes
         self.sync_s = _SYNC_S_ASSUMED  # how long the sync of a group takes, of late
-        self.groups = 0
-        self.batches = 0
-        self.bytes_written = 0
+        self.groups = self.batches = self.bytes_written = 0
         self.commit_lock = threading.Lock()
-        # Not a Semaphore, which is made of Python and wakes its waiter twice.
-        self._wake: SimpleQueue[None] = SimpleQueue()
+        self._wake: SimpleQueue[None] = SimpleQueue()  # a Semaphore would wake its waiter twice
         self._awake = False
         self._turns = Turns(self._kick)
         self._answers = Answers(self._turns, on_group)
@@ -107,8 +100,8 @@ class Committer:
 
     @property
     def staged_bytes(self) -> int:
-        """How much waits to become durable."""
-        return self._staging.staged_bytes
+        """How much waits to become durable, or to be decided."""
+        return self._staging.staged_bytes + self._inbox.bytes
 
     def start(self) -> None:
         """Raises :class:`~tailrace.threads.NoThread`."""
@@ -200,7 +193,8 @@ class Committer:
         validate.operation(operation)
         in_turn = patient and self._background and not self._closing
         ticket = Ticket(None, None, turns=self._turns if in_turn else None)
-        self._inbox.append((operation, partial, ticket))
+        if not self._inbox.put((operation, partial, ticket)):
+            raise self._overloaded()
         # While closing the committer thread may have had its last look already.
         wait = self._closing or not self._background
         if self._turns.busy and not wait:
@@ -240,61 +234,67 @@ class Committer:
             return poisoned(self.poison)
         if self._closing:
             return StoreClosed("the store is closed")
-        staged_bytes = self._staging.staged_bytes
-        if staged_bytes >= self._staging.staged_bytes_max:
-            return Overloaded(
-                f"{staged_bytes} bytes wait to become durable; try again later",
-                retry_after_s=_RETRY_AFTER_S,
-            )
+        if self._staging.staged_bytes >= self._staging.staged_bytes_max:
+            return self._overloaded()
         return None
+
+    def _overloaded(self) -> Overloaded:
+        return Overloaded(
+            f"{self.staged_bytes} bytes wait to become durable; try again later",
+            retry_after_s=_RETRY_AFTER_S,
+        )
 
     def commit(self, own: Ticket | None = None) -> bool:
         """Make everything staged durable and known. False: nothing was staged.
 
         The caller holds ``commit_lock``; ``own`` is the ticket it would wait for.
         """
-        waiting = list(self._inbox)
-        group: list[Staged] = []
+        waiting = self._inbox.look()
+        # A signal may interrupt between any two calls: whoever waits is told in the end.
         try:
             with self._lock:
                 if waiting:
                     self._staging.decide_each(waiting, self._now_ms(), self._unwritable)
-                    for _ in waiting:
-                        self._inbox.popleft()
+                    self._inbox.take(waiting)
                 group = self._staging.take()
                 if group and self.poison is None:
                     self._in_flight = True
                     end = self._staging.cursor.position
-        except BaseException as error:
-            self._let_go(group, waiting, f"interrupted ({error!r})")
-            raise
-        if not group:
-            return False
-        if self.poison is not None:
-            cause = self.poison
-            self._answers.refuse(tickets_of(group), lambda: poisoned(cause))
-            return True
-        try:
+            if not group:
+                return False
+            if self.poison is not None:
+                cause = self.poison
+                self._answers.refuse(tickets_of(group), lambda: poisoned(cause))
+                return True
             runs = runs_of(group, self._log.segment_bytes)
+        except BaseException as error:
+            self._let_go(waiting, f"interrupted ({error!r})")
+            raise
+        try:
             written = self._write(runs, end)
             changed = self._publish(Publish(group, end))
+            with self._lock:
+                self._staging.durable_position = end
+                self._staging.staged_bytes -= written
+                self._in_flight = False
         except _NotWritten as error:
             _logger.error("what is staged cannot be written: %s", error)
-            self._let_go(group, [], str(error))
+            self._let_go([], str(error))
             return True
         except BaseException as error:
-            self._poison(group, error)
+            self._poison(error)
             if not isinstance(error, (OSError, TailraceError)):
                 raise
             return True
-        with self._lock:
-            self._staging.durable_position = end
-            self._staging.staged_bytes -= written
-            self._in_flight = False
-        self.groups += 1
-        self.bytes_written += written
-        if self._answers.give(group, changed, own):
-            self._rouse()  # the committer thread sees that the turns go on
+        try:
+            self._staging.taken = []
+            self.groups += 1
+            self.bytes_written += written
+            if self._answers.give(group, changed, own):
+                self._rouse()  # the committer thread sees that the turns go on
+        except BaseException:
+            self._answers.give_rest(group, changed)
+            raise
         return True
 
     def _write(self, runs: list[list[Staged]], end: int) -> int:
@@ -322,12 +322,11 @@ class Committer:
             self.sync_s += (time.perf_counter() - began - self.sync_s) / _SYNCS_AVERAGED
         return total
 
-    def _let_go(self, group: list[Staged], waiting: list[Waiting], why: str) -> None:
+    def _let_go(self, waiting: list[Waiting], why: str) -> None:
         """Forget all that is staged, or was about to be, and begin with the durable state again."""
         with self._lock:
-            while self._inbox and any(self._inbox[0] is one for one in waiting):
-                self._inbox.popleft()
-            staged = [*group, *self._staging.take()]
+            self._inbox.take(waiting)
+            staged = [*self._staging.taken, *self._staging.queue]
             self._staging.begin_again(self._durable)
             self._marked_position = min(self._marked_position, self.durable_position)
             self._in_flight = False
@@ -336,11 +335,12 @@ class Committer:
         message = f"{why}; nothing was stored"
         self._answers.refuse(tickets, lambda: Overloaded(message, retry_after_s=_RETRY_AFTER_S))
 
-    def _poison(self, group: list[Staged], error: BaseException) -> None:
+    def _poison(self, error: BaseException) -> None:
         _logger.critical("the log is poisoned, writes are refused from now on: %r", error)
         with self._lock:
             self.poison = error
-            group = [*group, *self._staging.take()]
+            group = [*self._staging.taken, *self._staging.take()]
+            self._staging.taken = []
             self._in_flight = False
         self._answers.refuse(tickets_of(group), lambda: poisoned(error))
 

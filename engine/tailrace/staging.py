@@ -26,7 +26,10 @@ from tailrace.ticket import Ticket
 
 
 class Staging:
-    """The next group, while it is put together. ``durable_position`` is each batch's watermark."""
+    """The next group, while it is put together. ``durable_position`` is each batch's watermark.
+
+    ``taken`` is what was queued for the last one, until that is known to be durable.
+    """
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Staging:
     ) -> None:
         self.catalog = durable.copy()
         self.queue: list[Staged] = []
+        self.taken: list[Staged] = []
         self.cursor = Cursor(position, segment_bytes)
         self.durable_position = position
         self.staged_bytes = 0
@@ -46,12 +50,12 @@ class Staging:
 
     def take(self) -> list[Staged]:
         """All that is queued, which is the caller's from now on."""
-        group, self.queue = self.queue, []
-        return group
+        self.taken, self.queue = self.queue, []
+        return self.taken
 
     def begin_again(self, durable: Catalog) -> None:
         """Forget what is staged and go on from the durable state."""
-        self.queue = []
+        self.taken, self.queue = [], []
         self.catalog = durable.copy()
         self.cursor.position = self.durable_position
         self.staged_bytes = 0

@@ -91,8 +91,11 @@ class Ticket:
         self.done = True
 
     def wake(self) -> None:
-        """Called by the store, once."""
-        self._gate.release()
+        """Called by the store; to wake again does nothing."""
+        try:
+            self._gate.release()
+        except RuntimeError:
+            pass
 
 
 class RowsTaken(NamedTuple):

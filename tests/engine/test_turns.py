@@ -304,7 +304,7 @@ def test_who_is_interrupted_staging_for_others_leaves_none_asleep_and_the_log_wh
                 threads.start(lambda: store.append(KEY, [b"dropped"]))
             until(lambda: len(committer._inbox) == 8)
             own = Ticket(None, None)
-            committer._inbox.append((Append(KEY, interrupted), None, own))
+            assert committer._inbox.put((Append(KEY, interrupted), None, own))
             threads.start(lambda: store.append(KEY, [b"dropped"]))
             until(lambda: len(committer._inbox) == 10)
             with pytest.raises(KeyboardInterrupt):

@@ -48,6 +48,10 @@ def test_what_the_engine_logs_comes_in_the_same_form(tmp_path: Path) -> None:
         before = len(server.log.read_text().splitlines())
     (snapshot,) = (data / "snapshots").iterdir()
     snapshot.unlink()
+    checked = cli_support.run("check", "--data-dir", str(data))
+    assert checked.returncode == 2
+    assert f"snapshots/{snapshot.name} at position 0" in checked.stdout
+    assert "stream demo/s: the file is missing" in checked.stdout
     with serving(data, "--log-format", "json", "--log-level", "error") as server:
         assert httpx.get(server.url + "/ds/demo/s").content == b"x"
         assert httpx.get(server.url + SNAPSHOT).status_code == 500

@@ -1,0 +1,68 @@
+"""What blocking callers left to be decided by whoever commits (flat combining; Hendler and
+others, SPAA 2010).
+
+With many threads on few cores, deciding in one place runs several times faster than in each
+thread in turn, whose every step would find the caches full of another's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable
+
+from tailrace.batch import HEADER_BYTES
+from tailrace.operation import Append, Create, Operation, SetMetadata
+from tailrace.plain_inbox import Waiting
+
+
+class Inbox:
+    """First come, first decided. Any thread puts; who holds the commit lock looks and takes.
+
+    ``bytes`` is about how much they would stage. From ``bytes_max`` on nothing more is taken.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._bytes_max = bytes_max
+        self._lock = threading.Lock()
+        self._waiting: deque[tuple[Waiting, int]] = deque()
+        self.bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, waiting: Waiting) -> bool:
+        """False if it is full."""
+        size = _bytes_of(waiting[0])
+        with self._lock:
+            if self.bytes >= self._bytes_max:
+                return False
+            self.bytes += size
+            self._waiting.append((waiting, size))
+        return True
+
+    def look(self) -> list[Waiting]:
+        """All of them; they stay."""
+        return [waiting for waiting, _ in list(self._waiting)]
+
+    def take(self, looked_at: Iterable[Waiting]) -> None:
+        """Forget these, which are the first, but for those that were taken before."""
+        seen = set(map(id, looked_at))
+        with self._lock:
+            while self._waiting and id(self._waiting[0][0]) in seen:
+                self.bytes -= self._waiting.popleft()[1]
+
+
+def _bytes_of(operation: Operation) -> int:
+    """About what its batch takes; of records that are made when it is decided, nothing."""
+    held: object = ()
+    if isinstance(operation, Append | Create):
+        held = operation.records
+    elif isinstance(operation, SetMetadata):
+        held = (operation.metadata,)
+    if not isinstance(held, list | tuple):
+        return HEADER_BYTES
+    try:
+        return HEADER_BYTES + sum(map(len, held))
+    except TypeError:  # it is going to be refused
+        return HEADER_BYTES
