@@ -50,7 +50,7 @@ struct walk {
 };
 
 /* With thousands of streams nothing of a turn's is in the caches: to find all of one kind at a
-   time, and have the next kind fetched meanwhile, is to wait for memory once, not for each group. */
+   time, and have the next kind fetched meanwhile, is to wait for memory once for all groups. */
 static int find_all(const struct walk *walk)
 {
     struct group *groups = walk->groups;
