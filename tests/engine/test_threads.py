@@ -275,7 +275,7 @@ def test_operations_of_many_callers_succeed_and_fail_apart(tmp_path: Path) -> No
         assert isinstance(outcomes[1], Rejection)
         assert [ticket.context for ticket in tickets] == ["a", "b", "c", "d"]
         assert store.read(KEY, 0).payload == b"xx"
-        with pytest.raises(ValueError, match="one context for each"):
+        with pytest.raises(ValueError, match="one for each operation"):
             store.submit_each([good], [])
         callbacks_are_over(store)
         store.on_group = None
