@@ -12,8 +12,8 @@ from tailrace import validate
 from tailrace.core import Core
 from tailrace.decide_snapshot import refuse_early
 from tailrace.errors import InvalidArgument, Rejected
-from tailrace.operation import Create, Operation
-from tailrace.outcome import Outcome, Rejection
+from tailrace.operation import Create, CreateBucket, Operation
+from tailrace.outcome import BucketDone, Outcome, Reason, Rejection
 from tailrace.plan import Partial
 from tailrace.reads import Key, Reads
 from tailrace.rows import Rows
@@ -88,6 +88,13 @@ class Writes:
             raise Rejected(outcome)
         assert isinstance(outcome, kind)
         return outcome
+
+    def create_bucket(self, bucket: str, *, exist_ok: bool) -> None:
+        try:
+            self.do(CreateBucket(bucket), BucketDone)
+        except Rejected as error:
+            if not exist_ok or error.rejection.reason is not Reason.BUCKET_EXISTS:
+                raise
 
     def begin_snapshot(
         self, key: Key, ordinal: int, content_type: str, match: bytes | None

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from tailrace.errors import StoreLocked
-from tailrace.storage import PAGE_BYTES
+from tailrace.limits import PAGE_BYTES
+from tailrace.storage import 
 from tests.engine.disk_bytes import (
     DROPPED,
     KEPT,
