@@ -131,12 +131,12 @@ class Store:
     def submit_rows(self, rows: Rows, context: object, *, patience_s: float = 0.0) -> RowsTaken:
         """As :meth:`submit_each`, for plain appends of many callers put together in groups.
 
-        Comes to what the appends come to one after the other, but all of a group are one batch
-        of the log, and one ticket, with ``context``, is told to :attr:`on_group` for all of
-        them. Left, for the caller to submit one by one, are the appends to a stream that is not
+        The result is that of the appends one after the other, but all of a group are one batch of
+        the log, and :attr:`on_group` is told of one ticket, with ``context``, for all of them.
+        These are left, for the caller to submit one by one: appends to a stream that is not
         there, is closed or may expire, or has (to the letter) another content type; those of a
-        producer that is not known in its epoch, or whose number is not the next one; and all
-        of them where the log's segment, or a batch, might not hold them.
+        producer that is not known in its epoch, or whose number is not the next one; and all of
+        them if the log's segment, or a batch, might not hold them.
 
         Raises Overloaded, StoreClosed, LogPoisoned, or InvalidArgument for columns that do not
         fit together; then nothing was staged.
@@ -152,8 +152,8 @@ class Store:
         return self._writes.perform(operation, timeout_s)
 
     def create_bucket(self, bucket: str, *, exist_ok: bool = False) -> None:
-        """Create a bucket; if it exists Rejected, unless that is ``exist_ok``."""
-        self._writes.create_bucket(bucket, exist_ok)
+        """Create a bucket. Rejected if it exists, unless that is ``exist_ok``."""
+        self._writes.create_bucket(bucket, exist_ok=exist_ok)
 
     def delete_bucket(self, bucket: str) -> None:
         """Delete a bucket that holds no stream; Rejected otherwise."""

@@ -81,13 +81,6 @@ class Writes:
         self._do_what_is_due()
         return ticket.wait(timeout_s)
 
-    def create_bucket(self, bucket: str, exist_ok: bool) -> None:
-        try:
-            self.do(CreateBucket(bucket), BucketDone)
-        except Rejected as error:
-            if not exist_ok or error.rejection.reason is not Reason.BUCKET_EXISTS:
-                raise
-
     def do(self, operation: Operation, kind: type[_Done]) -> _Done:
         """Perform an operation whose outcome is a ``kind``, or else raise Rejected."""
         outcome = self.perform(operation)
@@ -95,6 +88,13 @@ class Writes:
             raise Rejected(outcome)
         assert isinstance(outcome, kind)
         return outcome
+
+    def create_bucket(self, bucket: str, *, exist_ok: bool) -> None:
+        try:
+            self.do(CreateBucket(bucket), BucketDone)
+        except Rejected as error:
+            if not exist_ok or error.rejection.reason is not Reason.BUCKET_EXISTS:
+                raise
 
     def begin_snapshot(
         self, key: Key, ordinal: int, content_type: str, match: bytes | None
