@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Iterable
 
 from tailrace.batch import HEADER_BYTES
+from tailrace.limits import BATCH_BYTES_MAX
 from tailrace.operation import Append, Create, Operation, SetMetadata
 from tailrace.plain_inbox import Waiting
 
@@ -54,7 +55,9 @@ class Inbox:
 
 
 def _bytes_of(operation: Operation) -> int:
-    """About what its batch takes; of records that are made when it is decided, nothing."""
+    """About what its batch takes; next to nothing if its records are made when it is decided, or
+    are more than a batch holds, so that it is going to be refused.
+    """
     held: object = ()
     if isinstance(operation, Append | Create):
         held = operation.records
@@ -63,6 +66,7 @@ def _bytes_of(operation: Operation) -> int:
     if not isinstance(held, list | tuple):
         return HEADER_BYTES
     try:
-        return HEADER_BYTES + sum(map(len, held))
-    except TypeError:  # it is going to be refused
+        size = HEADER_BYTES + sum(map(len, held))
+    except TypeError:  # refused, too
         return HEADER_BYTES
+    return size if size <= BATCH_BYTES_MAX else HEADER_BYTES
