@@ -145,6 +145,24 @@ async def test_a_head_that_comes_again_is_learned(tmp_path: Path) -> None:
         assert running.given_again == 4
 
 
+async def test_a_head_that_is_known_and_was_long_ago(tmp_path: Path) -> None:
+    """Its answer is kept no more, and need not be again."""
+    async with serving(tmp_path) as running:
+        await fill(running)
+        for _ in range(4):
+            await running.ask("GET", "/v1/stream/0/x")
+        assert (taken(running), running.given_again) == (0, 2)
+        running.front._tick._pages._met.clear()  # type: ignore[union-attr]
+        for count in range(4):
+            await running.ask("POST", "/v1/stream/0/x", JSON, b"4")
+            answer = await running.ask("GET", "/v1/stream/0/x")
+            assert answer.json() == [{"a": 1}, {"a": 2}, {"a": 3}, *[4] * (count + 1)]
+            assert taken(running) == 1
+        assert running.given_again == 2
+        await running.ask("GET", "/v1/stream/0/x")
+        assert (taken(running), running.given_again) == (1, 3)
+
+
 async def test_one_that_is_left_is_asked_for_the_first_time(tmp_path: Path) -> None:
     """So its answer is not kept before it was asked for again."""
     async with serving(tmp_path) as running:
@@ -222,4 +240,4 @@ async def test_what_is_remembered_is_bounded(
             target = f"/v1/stream/{number % 3}/x?offset={number % 2:08d}"
             assert (await running.ask("GET", target, fields)).status == 200
             assert len(path._leaders) <= 2
-            assert len(path._met) <= 4
+            assert len(path._met) <= 4 + 1

@@ -1,9 +1,9 @@
-"""Catch-up reads of a turn whose heads are new but for their targets: read with one call.
+"""Catch-up reads of a turn that differ in their targets alone: read with one call.
 
 When many clients come back, each asks for another stream, or from another offset, so no head is
-like one that is known, and none comes again. What can be said of them is said once: of all that
-their heads have behind the target (:data:`context.Siblings`). A head that does come again is
-learned like any other, as its answer may last.
+like one that is known, and few come again. What can be said of them is said once: of all that
+their heads have behind the target (:data:`context.Siblings`). A head that does come again
+soon is learned like any other, as its answer may last.
 """
 
 from __future__ import annotations
@@ -19,11 +19,13 @@ from tailrace_server.fast.heads import HEADS_MAX
 from tailrace_server.fast.page_answer import PageForms
 from tailrace_server.fast.reactor import METHODS
 from tailrace_server.fast.shared import Shared
+from tailrace_server.fast.turn import Row
 from tailrace_server.front import InSteps, Refusal, split_target
 from tailrace_server.service import Known
 
 _GET: Final = METHODS.index("GET")
 _LEADERS_MAX: Final = 256
+_NUMBER: Final = Row._fields.index("number")
 
 _log = structlog.get_logger("tailrace.front")
 
@@ -49,11 +51,16 @@ class PagesPath:
         self._answers = answers
         self.forms = PageForms()
         self._leaders: dict[bytes, Known] = {}
-        # Hashes of heads that were answered here.
+        # Hashes of heads that were asked for lately: the next time, their answers may be kept.
         self._met: set[int] = set()
         self._rows: list[_Asked] = []
         self._wanted: list[tuple[StreamKey, int]] = []
         self.taken = 0
+
+    def begin(self) -> None:
+        """A turn begins."""
+        if len(self._met) >= HEADS_MAX:
+            self._met.clear()
 
     def forget_all(self) -> None:
         """Every head is to be looked at again."""
@@ -63,8 +70,10 @@ class PagesPath:
     def lead(self, head: bytes, behind: bytes, known: Known) -> None:
         """A head was understood that has these bytes behind its target."""
         if known.siblings is not None:
-            if hash(head) in self._met and isinstance(known.step, LastingStep):
+            met = hash(head)
+            if met in self._met and isinstance(known.step, LastingStep):
                 known.step.again = True
+            self._met.add(met)
             if len(self._leaders) >= _LEADERS_MAX:
                 self._leaders.clear()
             self._leaders[behind] = known
@@ -104,12 +113,12 @@ class PagesPath:
             _log.exception("reads failed")
             pages = [None] * len(rows)
         left = []
-        if len(self._met) >= HEADS_MAX:
-            self._met.clear()
         for (row, route, head), page in zip(rows, pages, strict=True):
             found = None if page is None else self.forms.answer(page)
             if found is None:
                 left.append(row)
+                if row[_NUMBER]:
+                    self._met.add(head)
                 continue
             self._answers.put(batch, row[0], *found, 0)
             batch.counts[(route, 200)] += 1

@@ -33,7 +33,6 @@ from tailrace_server.protocol.message import HeaderList, Request, Response
 from tailrace_server.service import Known
 
 _HOST: Final = headers.HOST.lower()
-_NUMBER: Final = Row._fields.index("number")
 _FIELDS_MAX: Final = 256
 """How many lists of header fields are kept, each of at most as many bytes as a kept head."""
 
@@ -121,6 +120,7 @@ class Tick:
         contexts: list[Pending] = []
         began = started(self._shared)
         self._kept.begin()
+        self._pages.begin()
         self._go_on(batch)
         columns = self._reactor.columns()
         if columns is not None:
@@ -167,8 +167,7 @@ class Tick:
         Unless it is to go ``alone``, a read may be put aside to be answered with others.
         """
         try:
-            if alone or fields[_NUMBER] or not self._pages.take(fields, arena):
-                self._request(fields, arena, batch, contexts, began)
+            self._request(fields, arena, batch, contexts, began, alone=alone)
         except Exception:
             _log.exception("request failed")
             self._answers.fail(batch, fields[0])
@@ -180,6 +179,8 @@ class Tick:
         batch: Batch,
         contexts: list[Pending],
         began: float,
+        *,
+        alone: bool,
     ) -> None:
         """Answer one request, park it, give it away, or put what it stages into ``contexts``."""
         handle, _, _, keep_alive, head, head_length, body_length = fields[:7]
@@ -191,6 +192,8 @@ class Tick:
         if number:
             known = self._heads.by_number(number)
             self._heads_kept += 1
+        elif not alone and self._pages.take(fields, arena):
+            return
         else:
             holes = (length_at, length_size), (seq_at, seq_size)
             key = key_of(arena[head:body_at], holes)
@@ -210,6 +213,8 @@ class Tick:
                 self._heads_kept += 1
         if keep_alive and not body_length and self._kept.answer(batch, handle, known, began):
             counters.requests += 1
+            return
+        if number and known.siblings is not None and not alone and self._pages.take(fields, arena):
             return
         method = known.request.method
         if batch.large_bytes >= LARGE_BYTES_MAX and method == "GET" and not body_length:
