@@ -1,8 +1,8 @@
 """Plain appends of a turn decided by C, which walks Python's own lists, dicts and states.
 
-As :mod:`tailrace.native_records`: what is walked are objects, so the GIL is kept. A loop of Python
-costs a microsecond and a half for each group, and twice that where there are so many streams that
-a turn finds none of theirs in the CPU's caches.
+As in :mod:`tailrace.native_records`, what C walks are objects, so the GIL is kept. The same loop in
+Python takes a microsecond and a half for each group, and twice that if there are so many streams
+that a turn finds none of theirs in the CPU's caches.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Records, no conditions: the append that nearly every append is, decided in one step.
+"""The plain append, which nearly every append is, decided in one step.
 
-So is the same of a producer that is known, and whose next number it has (protocol section 5.2.1).
+*Plain* is records without conditions, from nobody, or from a known producer with its next number
+(protocol section 5.2.1). Whatever is not plain in every way goes the long way.
 
-Rules live in :mod:`tailrace.decide_append`, :mod:`tailrace.catalog` and
-:mod:`tailrace.batch`; what is here comes to exactly what they come to, one after the
-other, for less than half their cost (profiled: after a sync the caches are cold, and each
-call that is not made is about a microsecond). ``tests/engine/test_plain_append.py`` holds
-it to that. Whatever is not plain in every way goes the long way.
+The rules live in :mod:`tailrace.decide_append`, :mod:`tailrace.catalog` and
+:mod:`tailrace.batch`. This module comes to exactly what those come to one after the other, for
+less than half their cost (profiled: after a sync the caches are cold, and each call that is not
+made saves about a microsecond). ``tests/engine/test_plain_append.py`` holds it to that.
 """
 
 from __future__ import annotations

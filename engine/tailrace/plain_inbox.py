@@ -1,7 +1,7 @@
 """Plain appends of many blocking callers: decided in one loop, made into batches by one call of C.
 
-Comes to what :mod:`tailrace.plain_append` comes to for one after the other, batch for batch and
-byte for byte, for a third of the cost; ``tests/engine/test_plain_inbox.py`` holds it to that.
+The result is that of :mod:`tailrace.plain_append` for one after the other, batch for batch and
+byte for byte, for a third of the cost. ``tests/engine/test_plain_inbox.py`` holds it to that.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Plain appends in columns: decided by one call of C, made into batches by another.
 
-Comes to the state that :mod:`tailrace.plain_append` comes to for one append after the other,
-but that the records of a group stand in one batch. ``tests/engine/test_plain_rows.py`` holds it
-to that. What is not plain in every way is left, to be decided the long way.
+The states are those that :mod:`tailrace.plain_append` comes to for one append after the other;
+only the records of a group stand in one batch. ``tests/engine/test_plain_rows.py`` holds it to
+that. What is not plain in every way is left, to be decided the long way.
 
-Python runs once for each append of a producer here, and not for other groups or records.
+Python runs once for each append of a producer here, and never for another group or a record.
 """
 
 from __future__ import annotations

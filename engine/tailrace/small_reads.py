@@ -1,7 +1,7 @@
 """Reads of many streams at once, each of the little that is left up to its tail.
 
-That is what most catch-up reads are. What is not, or is for any other reason not certain to be
-done in no time, is left to be read by itself.
+Most catch-up reads are such. Any other, and any that might take long, is left to be read by
+itself.
 """
 
 from __future__ import annotations

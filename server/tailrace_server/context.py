@@ -72,9 +72,9 @@ Handler = Callable[[Context, Call], Awaitable[Answer]]
 
 
 class Plan(NamedTuple):
-    """An append to stage, and the response to what becomes of it, made on any thread.
+    """An append to stage. ``answer`` makes the response to its outcome, on any thread.
 
-    ``plain``: an :class:`~tailrace.outcome.Appended` is answered by ``render.appended``.
+    ``plain``: the answer to an :class:`~tailrace.outcome.Appended` is ``render.appended``'s.
     """
 
     operation: Append
@@ -83,9 +83,9 @@ class Plan(NamedTuple):
 
 
 class PlainPage(NamedTuple):
-    """A GET that gets records of a stream that is open, or goes on, and does not end with time.
+    """Records for a GET without conditions, of a stream that does not expire.
 
-    Its response says where they end and nothing else, not even that the client has them.
+    They do not reach the end of a closed stream, so the response says where they end and no more.
     """
 
     result: tailrace.ReadPieces
@@ -98,9 +98,9 @@ class PlainPage(NamedTuple):
 
 
 class Lasting(NamedTuple):
-    """A response that equal heads without a body get, as long as the stream stays as it is.
+    """A response that every request with an equal head, and no body, gets for some time.
 
-    That is as long as ``key`` has this ``version``, see :meth:`tailrace.Store.version`.
+    It holds as long as ``key`` has this ``version``; see :meth:`tailrace.Store.version`.
     """
 
     response: Response
@@ -109,17 +109,19 @@ class Lasting(NamedTuple):
 
 
 Found = Callable[[int], Response]
-"""The answer of a long-poll, with this cursor."""
+"""The answer to a long-poll, given the cursor that it is to tell."""
 
 
 class Wait(NamedTuple):
-    """A long-poll, of the stream that ``head`` shows, from ``start`` on (protocol section 5.7).
+    """A long-poll of the stream that ``head`` shows, from ``start`` on (protocol section 5.7).
 
-    ``look(over, revoked)`` says what there is to answer, None if nothing: ``over`` when the time
-    is, ``revoked`` when the key is. It is a wait again, from further on, where what it found is
-    nothing to answer; then that is to look at once. It reads from ``start`` and may block if that
-    is not near (:meth:`EngineBridge.is_near`). Raises as a handler does. Waits for one stream that
-    are the ``same`` get the same answers. ``cursor`` is the client's.
+    ``look(over, revoked)`` says what there is to answer now, None if nothing. ``over``: the time
+    to wait is over; ``revoked``: the request's key is. If what came is not for this client, it is
+    another wait from further on, which is to be looked at once. It reads from ``start``, so it may
+    block unless that is near (:meth:`EngineBridge.is_near`). Raises as a handler does.
+
+    Waits for one stream that are equal in ``same`` get the same answers. ``cursor`` is the
+    client's.
     """
 
     hub: Hub
@@ -133,23 +135,22 @@ class Wait(NamedTuple):
 Planned = Plan | Wait | Response | PlainPage | Lasting
 
 Step = Callable[[bytes], Planned | None]
-"""What is to be done for a request with this body, decided without waiting for anything.
+"""What to do for a request with this body, decided without waiting for anything.
 
-None: that cannot be told without waiting; the route's handler can. Raises as the handler does.
+None if that takes waiting: then the route's handler answers. Raises as the handler does.
 """
 
 
 StepWithSeq = Callable[[bytes, int], Planned | None]
-"""The same for a number, 0 to 2^53 - 1, that stands in ``Producer-Seq``."""
+"""The same, given the number (0 to 2^53 - 1) in ``Producer-Seq`` as well."""
 
 
 class Lane(NamedTuple):
-    """Appends that say nothing but their records, all to one stream, and all of one producer.
+    """Appends that say nothing but their records: to one stream, and of one producer or nobody.
 
-    A body of at most ``body_bytes_max`` bytes needs no step if it holds one record or, if
-    ``is_json``, JSON of 1 to ``records_max``: they are appended, and ``render.appended`` is the
-    answer. Whatever else there is to say about such an append, its step says. ``producer`` is an
-    id and its epoch; None for nobody's.
+    A body of at most ``body_bytes_max`` bytes that is one record, or JSON (``is_json``) with 1 to
+    ``records_max`` records, needs no step: the records are appended, and ``render.appended`` is
+    the answer. All other bodies need the step. ``producer`` is an id and its epoch.
     """
 
     key: StreamKey
@@ -162,7 +163,7 @@ class Lane(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LaneStep:
-    """A step that bodies of a lane may go without; of a producer's, a :class:`SeqStep`."""
+    """A step that most bodies of a lane do without; of a producer's lane, a :class:`SeqStep`."""
 
     step: Step
     lane: Lane
@@ -173,9 +174,9 @@ class LaneStep:
 
 @dataclass(frozen=True, slots=True)
 class SeqStep:
-    """A step that heads have in common which differ in the number of ``Producer-Seq`` alone.
+    """The step of all heads that differ in the number of ``Producer-Seq`` alone: ``with_seq``.
 
-    ``step`` has the number of the head that it was prepared for.
+    ``step`` is that with the number of the head that it was prepared for.
     """
 
     step: Step
@@ -186,15 +187,15 @@ class SeqStep:
 
 
 Siblings = Callable[[str, str], tuple[StreamKey, int] | None]
-"""What a GET asks for that differs from another in its path and query alone.
+"""Path and query of a GET, whose other bytes are those of a known one → the records it asks for.
 
-That is records of a stream, from an ordinal on. None: it asks for something else, or may not.
+That is a stream and the first ordinal. None if it asks for anything else, or its key may not.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class PageStep:
-    """The step of a catch-up read that says nothing but what, and what heads like its ask for."""
+    """The step of a catch-up read without conditions, and what heads like its own ask for."""
 
     step: Step
     siblings: Siblings
@@ -204,7 +205,7 @@ class PageStep:
 
 
 AppendStep = Callable[[Producer | None, bytes], Plan]
-"""The step of an append, but for the producer that it comes from."""
+"""The step of an append whose producer is still to be filled in."""
 
 
 def producer_step(step: AppendStep, producer: Producer | None) -> Step:
@@ -218,7 +219,7 @@ def producer_step(step: AppendStep, producer: Producer | None) -> Step:
 
 
 Prepare = Callable[[Context, Call], Step | None]
-"""The part of a handler that needs no body; equal heads of requests give equal steps."""
+"""The part of a handler that needs no body. None: the handler has to do it all."""
 
 
 def staged(prepare: Callable[[Context, Call], Callable[[bytes], Plan]]) -> Handler:
@@ -236,9 +237,9 @@ LASTING_BYTES_MAX: Final = 16 * KIB
 
 
 class LastingStep:
-    """What ``look`` gives, which follows from the request's head and the stream ``key`` alone.
+    """A step that gives what ``look`` does, which depends on the head and the stream alone.
 
-    It is said to last from the second time on: most that is asked is asked only once.
+    From the second time on that is said to be :class:`Lasting`: most reads are asked only once.
     """
 
     __slots__ = ("_key", "_look", "_version", "again")

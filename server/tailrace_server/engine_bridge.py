@@ -18,6 +18,7 @@ import trio
 
 import tailrace
 from tailrace.errors import Rejected, StoreClosed
+from tailrace.limits import KIB, MIB
 from tailrace.operation import Append, Create, Operation, StreamKey
 from tailrace.outcome import Appended, Created, Outcome
 from tailrace.rows import AppendedRows, Rows
@@ -29,8 +30,8 @@ T = TypeVar("T")
 READ_THREADS: Final = 8
 SEARCH_THREADS: Final = 2
 DISK_THREADS: Final = 4
-INLINE_READ_BYTES_MAX: Final = 1024 * 1024
-READ_NOW_BYTES_MAX: Final = 64 * 1024
+INLINE_READ_BYTES_MAX: Final = MIB
+READ_NOW_BYTES_MAX: Final = 64 * KIB
 SYNC_HERE_S_MAX: Final = 0.0005
 
 
@@ -48,10 +49,10 @@ class Completion(ABC):
 
 
 class GroupContext:
-    """A ticket's context whose tickets are told a group at a time, on the committing thread.
+    """The context of tickets that are told a group at a time, on the committing thread.
 
-    ``tell`` is equal for contexts to be told together; it must be quick and must not raise.
-    ``key`` is the stream that the operation appends to.
+    Tickets whose contexts have an equal ``tell`` are told with one call of it, which must be quick
+    and must not raise. ``key`` is the stream that the operation appends to.
     """
 
     __slots__ = ("key", "tell")

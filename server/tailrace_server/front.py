@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from tailrace.limits import KIB, MIB
 from tailrace.operation import Operation, StreamKey
 from tailrace.rows import Rows
 from tailrace.ticket import RowsTaken
@@ -24,8 +25,6 @@ from tailrace_server.live import LiveResponse
 from tailrace_server.protocol import errors, headers
 from tailrace_server.protocol.message import HeaderList, Request, Response
 from tailrace_server.service import Known
-
-KIB: Final = 1024
 
 CONTENT_LENGTH: Final = headers.CONTENT_LENGTH.lower()
 
@@ -154,8 +153,8 @@ class FrontLimits:
     head_bytes_max: int = 32 * KIB
     target_bytes_max: int = 8 * KIB
     head_fields_max: int = 100
-    body_bytes_max: int = 16 * KIB * KIB
-    bodies_bytes_max: int = 256 * KIB * KIB
+    body_bytes_max: int = 16 * MIB
+    bodies_bytes_max: int = 256 * MIB
     connections_max: int = 10_000
     head_timeout_s: float = 15.0
     body_timeout_s: float = 30.0

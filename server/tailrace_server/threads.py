@@ -35,9 +35,9 @@ async def in_thread(work: Callable[[], T], limiter: trio.CapacityLimiter | None 
 async def in_thread_or_here(
     work: Callable[[], T], limiter: trio.CapacityLimiter | None = None
 ) -> T:
-    """The same for what must not be left undone: without a thread it is run in this one.
+    """The same for work that must not be left undone: without a thread it is run in this one.
 
-    Not to be cancelled before it is done either.
+    Cannot be cancelled before it is done.
     """
     with trio.CancelScope(shield=True):
         try:

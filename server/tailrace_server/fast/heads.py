@@ -11,13 +11,13 @@ import random
 from collections.abc import Iterable
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from tailrace.limits import KIB, PRODUCER_NUMBER_MAX
+from tailrace.limits import PRODUCER_NUMBER_MAX
 from tailrace.operation import StreamKey
 from tailrace_server._reactor import ffi, lib
 from tailrace_server.context import Lane
 from tailrace_server.service import Known
 
-HEADS_MAX: Final = 16 * KIB
+HEADS_MAX: Final = 16_384
 """So many heads are kept: one for each of the connections that a front has by default, where each
 speaks of a stream of its own, and as many again for most. One takes 1 to 3 KiB, its key included,
 so all of them 40 MiB.

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from tailrace.errors import TailraceError
+from tailrace.limits import MIB
 from tailrace_server.context import Lasting, PlainPage, Plan, Planned, Wait
 from tailrace_server.fast.answers import Answers, Batch, Pending, started
 from tailrace_server.fast.heads import HEAD_BYTES_MAX, key_of
@@ -26,7 +27,7 @@ from tailrace_server.fast.reactor import METHODS, Reactor
 from tailrace_server.fast.rows import RowsPath
 from tailrace_server.fast.shared import Shared
 from tailrace_server.fast.turn import HANDOVER, HEAD, REFUSED, REQUEST, Row, Taken
-from tailrace_server.front import KIB, InSteps, Refusal, refuse_host, split_target
+from tailrace_server.front import InSteps, Refusal, refuse_host, split_target
 from tailrace_server.protocol import headers
 from tailrace_server.protocol.message import HeaderList, Request, Response
 from tailrace_server.service import Known
@@ -34,9 +35,9 @@ from tailrace_server.service import Known
 _HOST: Final = headers.HOST.lower()
 _NUMBER: Final = Row._fields.index("number")
 _FIELDS_MAX: Final = 256
-"""So many heads' fields are kept, where they have no more bytes than a head that is kept."""
+"""How many lists of header fields are kept, each of at most as many bytes as a kept head."""
 
-LARGE_BYTES_MAX: Final = 4 * KIB * KIB
+LARGE_BYTES_MAX: Final = 4 * MIB
 """With so much in large answers a turn leaves other reads to the next; small ones go out first."""
 
 _log = structlog.get_logger("tailrace.front")
