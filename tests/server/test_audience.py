@@ -142,7 +142,8 @@ async def test_nothing_is_lost_or_repeated_whatever_readers_do(tmp_path: Path, s
                 "a",
                 f"offset={start:08}",
                 pauses=random.Random(chance.random()) if slow else None,
-                receive_buffer=2048 if slow else None,
+                # With less, a kernel may give no more than a segment at each of its 0.2 s probes.
+                receive_buffer=16_384 if slow else None,
             )
             followers.append((follower, start))
 
