@@ -230,7 +230,7 @@ async def test_readers_that_come_at_once_get_their_own(tmp_path: Path) -> None:
 async def test_what_is_remembered_is_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pages, "HEADS_MAX", 4)
+    monkeypatch.setattr(pages, "ANSWERS_MAX", 4)
     monkeypatch.setattr(pages, "_LEADERS_MAX", 2)
     async with serving(tmp_path) as running:
         await fill(running)

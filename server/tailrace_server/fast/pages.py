@@ -15,7 +15,7 @@ import structlog
 from tailrace.operation import StreamKey
 from tailrace_server.context import LastingStep, PlainPage
 from tailrace_server.fast.answers import Answers, Batch
-from tailrace_server.fast.heads import HEADS_MAX
+from tailrace_server.fast.kept import ANSWERS_MAX
 from tailrace_server.fast.page_answer import PageForms
 from tailrace_server.fast.reactor import METHODS
 from tailrace_server.fast.shared import Shared
@@ -42,7 +42,7 @@ class _Asked(NamedTuple):
 class PagesPath:
     """``taken``: how many requests were answered this way. For the Trio thread.
 
-    At most HEADS_MAX heads, and a turn's, are remembered to have been met.
+    At most ANSWERS_MAX heads, and a turn's, are remembered to have been met.
     """
 
     def __init__(self, service: InSteps, shared: Shared, answers: Answers) -> None:
@@ -59,7 +59,7 @@ class PagesPath:
 
     def begin(self) -> None:
         """A turn begins."""
-        if len(self._met) >= HEADS_MAX:
+        if len(self._met) >= ANSWERS_MAX:
             self._met.clear()
 
     def forget_all(self) -> None:
