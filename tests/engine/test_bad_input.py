@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,7 +47,8 @@ NO_RECORDS: list[Any] = [
 
 
 def filled(*, background: bool = False) -> tailrace.Store:
-    options = Options(segment_bytes=OPTIONS.segment_bytes, background=background)
+    # Nothing is written but what is asked for: no mark after a rest.
+    options = replace(OPTIONS, background=background, mark_idle_s=None)
     clock = Clock()
     store = tailrace.open("/nowhere", options=options, storage=FaultyStorage(), now_ms=clock)
     store.create_bucket("bucket")
