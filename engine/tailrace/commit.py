@@ -194,6 +194,7 @@ class Committer:
         in_turn = patient and self._background and not self._closing
         ticket = Ticket(None, None, turns=self._turns if in_turn else None)
         if not self._inbox.put((operation, partial, ticket)):
+            self._see_to_commit(0.0)  # who filled it may have been interrupted right after
             raise self._overloaded()
         # While closing the committer thread may have had its last look already.
         wait = self._closing or not self._background

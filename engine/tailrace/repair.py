@@ -108,6 +108,7 @@ class _Repair:
                     self._repair_old(segment)
                 finally:
                     segment.close()
+        # There are none if the checkpoint is of the end of a log whose last segment was sealed.
         replayed = [n for n in self._segments if n >= self._replay_from]
         try:
             self._repair_replayed([self._open(number) for number in replayed])
@@ -198,7 +199,7 @@ class _Repair:
                     self._lose(segment, item)
                 else:
                     return losses, position
-        after = segments[-1].number + 1
+        after = segments[-1].number + 1 if segments else self._replay_from
         return losses, after * self._log.segment_bytes + SEGMENT_HEADER_BYTES
 
     def _replay(self, segment: Segment, ref: BatchRef) -> list[_Loss]:

@@ -31,7 +31,11 @@ def remake_manifest(storage: Storage, lost: Corrupted) -> Manifest:
     header = _any_header(storage, numbers)
     if header is None:
         raise _hopeless(lost)
-    checkpoints = _checkpoints(storage)
+    positions = _checkpoint_positions(storage)
+    reached, used = divmod(max(positions, default=0), header.segment_bytes)
+    if reached not in numbers and used > SEGMENT_HEADER_BYTES:
+        raise _hopeless(lost)  # the log had batches in a segment that is gone
+    checkpoints = _readable(storage, positions)
     replayed_from = checkpoints[0] // header.segment_bytes if checkpoints else 0
     replayed = [number for number in numbers if number >= replayed_from]
     # A hole before the checkpoint is what was reclaimed. In what is replayed nothing may be.
@@ -63,11 +67,16 @@ def _any_header(storage: Storage, numbers: list[int]) -> Header | None:
     return None
 
 
-def _checkpoints(storage: Storage) -> tuple[int, ...]:
-    """The newest that can be read, newest first."""
+def _checkpoint_positions(storage: Storage) -> list[int]:
+    names = storage.list_directory("")
+    found = (filenames.checkpoint_position(name) for name in names)
+    return sorted((position for position in found if position is not None), reverse=True)
+
+
+def _readable(storage: Storage, positions: list[int]) -> tuple[int, ...]:
+    """Of checkpoints, newest first, the newest that can be read."""
     found: list[int] = []
-    positions = map(filenames.checkpoint_position, storage.list_directory(""))
-    for position in sorted((at for at in positions if at is not None), reverse=True):
+    for position in positions:
         try:
             decode_checkpoint(read_file(storage, filenames.checkpoint(position)), position)
         except BadCheckpoint:

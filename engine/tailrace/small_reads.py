@@ -7,11 +7,13 @@ itself.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from tailrace.catalog import Catalog
 from tailrace.limits import READ_MAPPED_RUN_BYTES_MIN
 from tailrace.log import Log
 from tailrace.native_small import SmallGather
+from tailrace.offset_index import SegmentIndex
 from tailrace.operation import StreamKey
 from tailrace.read_result import ReadPieces
 from tailrace.stream import StreamState
@@ -20,6 +22,14 @@ SMALL_BYTES_MAX = READ_MAPPED_RUN_BYTES_MIN
 """A read that is larger may be sent without being copied."""
 _RECORDS_MAX = 1024
 _OUT_BYTES_MAX = 16 * SMALL_BYTES_MAX
+
+
+class _Reads(NamedTuple):
+    """Those of one segment; ``members`` are the index of each and its stream."""
+
+    offsets: SegmentIndex
+    gather: SmallGather
+    members: list[tuple[int, StreamState]]
 
 
 class SmallReads:
@@ -34,7 +44,7 @@ class SmallReads:
     ) -> list[ReadPieces | None]:
         """``newest`` is the segment that is written: it, and the one before, are in memory."""
         found: list[ReadPieces | None] = [None] * len(asked)
-        by_segment: dict[int, tuple[SmallGather, list[tuple[int, StreamState]]]] = {}
+        by_segment: dict[int, _Reads] = {}
         find, place_of = self._durable.find, self._log.extents.find
         for index, (key, ordinal) in enumerate(asked):
             state = find(key)
@@ -47,17 +57,18 @@ class SmallReads:
             number = place[0]
             group = by_segment.get(number)
             if group is None:
-                segment, index_of = self._log.segments.get(number), self._log.indexes.get(number)
-                if segment is None or index_of is None:
+                # Both are held from here on: the segment may be reclaimed meanwhile.
+                segment, offsets = self._log.segments.get(number), self._log.indexes.get(number)
+                if segment is None or offsets is None:
                     continue
                 trusting = number + 1 >= newest
                 gather = SmallGather(segment.view, segment.base_position, trusting=trusting)
-                group = by_segment[number] = gather, []
-            entries = self._log.indexes[number].entries(stream_id, ordinal, state.tail - ordinal)
+                group = by_segment[number] = _Reads(offsets, gather, [])
+            entries = group.offsets.entries(stream_id, ordinal, state.tail - ordinal)
             if len(entries) == state.tail - ordinal:
-                group[0].add(stream_id, ordinal, entries)
-                group[1].append((index, state))
-        for gather, members in by_segment.values():
+                group.gather.add(stream_id, ordinal, entries)
+                group.members.append((index, state))
+        for _, gather, members in by_segment.values():
             _read_segment(gather, members, asked, min(max_bytes, SMALL_BYTES_MAX), found)
         return found
 
@@ -85,9 +96,11 @@ def _read_segment(
     if not members:
         return
     out = bytearray(min(len(members) * bytes_max, _OUT_BYTES_MAX))
+    ends = gather.read(bytes_max, out)
+    del out[ends[-1] :]  # each read may be held for long, and holds all of it
     data = memoryview(out)
     begin = 0
-    for (index, state), end in zip(members, gather.read(bytes_max, out), strict=True):
+    for (index, state), end in zip(members, ends, strict=True):
         if end == begin:
             continue
         config = state.config

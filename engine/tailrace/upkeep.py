@@ -252,7 +252,7 @@ class Upkeep:
                 used.update(self._log.extents.segments(stream_id))
         unused = {n for n in self._log.segments if n < active and n not in used}
         dead = {n for n in unused if n < self._log.segment_at(checkpoints[-1])}
-        if lacking and not dead:
+        if lacking and (len(checkpoints) == 1 or not dead):
             dead = {n for n in unused if n < self._log.segment_at(checkpoints[0])}
             if dead and self._is_whole(checkpoints[0]):
                 self._live.keep_newest_checkpoint()
@@ -272,7 +272,7 @@ class Upkeep:
         name = filenames.checkpoint(position)
         try:
             decode_checkpoint(read_file(self._storage, name), position)
-        except BadCheckpoint as error:
+        except (BadCheckpoint, FileNotFoundError) as error:
             _logger.error("checkpoint %s cannot be used: %s", name, error)
             return False
         return True

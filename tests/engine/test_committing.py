@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,27 @@ def test_callers_beyond_the_bound_are_told_to_come_back(tmp_path: Path) -> None:
         assert store.wait(KEY, stored - 1, PATIENCE_S), "what was left behind is stored"
         assert store.append(KEY, [b"last"]).base == stored
         assert committer.staged_bytes == 0
+
+
+@pytest.mark.parametrize("background", [True, False])
+def test_a_full_inbox_that_nobody_saw_to_is_emptied(tmp_path: Path, background: bool) -> None:
+    """Who put the last operation there was interrupted before the committer was told."""
+    options = replace(SMALL_BOUND, background=background)
+    with opened(tmp_path, options) as store:
+        store.create(KEY)
+        committer = store._core.committer
+        ticket = Ticket(None, None)
+        assert committer._inbox.put((Append(KEY, [bytes(20_000)]), None, ticket))
+        until = time.monotonic() + PATIENCE_S
+        while time.monotonic() < until:
+            try:
+                base = store.append(KEY, [b"next"]).base
+                break
+            except Overloaded:
+                time.sleep(0.01)
+        else:
+            raise AssertionError("nobody looks into the inbox")
+        assert base == 1 and ticket.wait(0) is not None
 
 
 def interrupts(function: Callable[..., Any]) -> Callable[..., Any]:

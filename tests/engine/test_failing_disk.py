@@ -240,3 +240,38 @@ def test_on_a_full_disk_deleting_makes_room_for_writes(tmp_path: Path) -> None:
         assert [bytes(record) for record in store.read(other, 0).records()] == [bytes(30_000)] * 3
         with pytest.raises(tailrace.Rejected):
             store.head(KEY)
+
+
+@pytest.mark.parametrize("gone", [True, False])
+@pytest.mark.parametrize("checkpoints", [1, 2])
+def test_on_a_full_disk_no_room_is_made_by_what_a_damaged_checkpoint_says(
+    tmp_path: Path, checkpoints: int, gone: bool
+) -> None:
+    """The log that says the same stays whole: all is told again from its beginning."""
+    options = Options(segment_bytes=64 * 1024, background=False)
+    other = (KEY.bucket, "other")
+    with tailrace.open(tmp_path, options=options) as store:
+        store.create_bucket(KEY.bucket)
+        if checkpoints == 2:
+            store._core.upkeep.checkpoint()
+        store.create(KEY)
+        store.create(other)
+        for _ in range(20):
+            store.append(KEY, [bytes(20_000)])
+        store.append(other, [b"acknowledged"])
+        store.delete(KEY)
+        upkeep = store._core.upkeep
+        upkeep.checkpoint()
+        found = store._core.log.segments.copy()
+        assert upkeep.checkpoints == checkpoints and len(found) > 4
+        newest = sorted(tmp_path.glob("checkpoint-*"))[-1]
+        if gone:
+            newest.unlink()
+        else:
+            newest.write_bytes(newest.read_bytes()[:-1])
+        upkeep.reclaimable = True
+        upkeep.run_once(lacking=True)
+        assert store._core.log.segments == found
+        store._core.upkeep.checkpoint = lambda: None  # type: ignore[method-assign]
+    with tailrace.open(tmp_path, options=options) as store:
+        assert store.head(other).tail == 1

@@ -92,6 +92,55 @@ def test_a_manifest_is_not_made_up() -> None:
     assert "MANIFEST" not in image.names() and image.steps == steps
 
 
+@pytest.mark.parametrize("readable", [True, False])
+@pytest.mark.parametrize("gone", [2, 3, 4])
+def test_a_manifest_is_not_made_of_a_log_that_ends_before_a_checkpoint(
+    gone: int, readable: bool
+) -> None:
+    """Else the store would open without what it acknowledged, and nothing would say so."""
+    of = sample(True)
+    image = image_of(of)
+    newest, _ = decode_manifest(bytes(image.content("MANIFEST"))).checkpoints
+    for name in segments(image)[-gone:]:
+        image.remove(name)
+    image.remove("MANIFEST")
+    if not readable:
+        image.damage(filenames.checkpoint(newest), 100, 4)
+    with pytest.raises(Corrupted) as refused:
+        repair("/nowhere", storage=image)
+    assert not refused.value.mendable
+    assert "MANIFEST" not in image.names()
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_a_checkpoint_before_a_segment_that_is_not_there_yet_is_no_damage(manifest: bool) -> None:
+    """Where a repair gave up the last batch, it sealed the segment, and nothing came after."""
+    image = FaultyStorage()
+    clock = Clock()
+    store = open_store(image, clock)
+    store.create_bucket("bucket")
+    for name in ("a", "b"):
+        store.create(("bucket", name))
+        store.append(("bucket", name), [b"record"])
+    store.close()
+    (end,) = decode_manifest(bytes(image.content("MANIFEST"))).checkpoints
+    image = image.image(DROPPED)
+    image.damage(segments(image)[0], end - 20, 8)
+    assert len(repair("/nowhere", storage=image).lost) == 1
+    image = image.image(DROPPED)
+    open_store(image, clock).close()
+    image = image.image(DROPPED)
+    newest, _ = decode_manifest(bytes(image.content("MANIFEST"))).checkpoints
+    assert newest == OPTIONS.segment_bytes + SEGMENT_HEADER_BYTES and len(segments(image)) == 1
+    if not manifest:
+        image.remove("MANIFEST")
+    report = repair("/nowhere", storage=image)
+    assert len(report.remade) == (not manifest) and not report.lost
+    store = open_store(image.image(DROPPED), clock)
+    assert [store.head(("bucket", name)).tail for name in ("a", "b")] == [1, 1]
+    store.close()
+
+
 def test_a_store_whose_log_is_gone_is_not_taken_for_none() -> None:
     of = sample(True)
     image = image_of(of)

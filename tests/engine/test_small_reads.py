@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,47 @@ def test_what_is_not_little_is_left(tmp_path: Path) -> None:
         # No more is held than fits; the others are read by themselves.
         assert 8 < check_alike(store, [(small, 0)] * 100) < 100
         assert store.pieces_small([(small, 0)], max_bytes=100) == [None]
+
+
+def test_no_more_memory_is_held_than_what_was_read_takes(tmp_path: Path) -> None:
+    """Who is sent one of the reads may take it slowly."""
+    with tailrace.open(tmp_path / "data") as store:
+        store.create_bucket("buck")
+        key = StreamKey("buck", "small")
+        store.create(key, content_type="text/plain")
+        store.append(key, [b"x" * 100])
+        for found in store.pieces_small([(key, 0)] * 64):
+            assert found is not None
+            (piece,) = found.pieces
+            held = piece.obj
+            assert isinstance(held, bytearray) and sys.getsizeof(held) < 2 * 64 * 100
+
+
+def test_a_segment_may_be_reclaimed_meanwhile(tmp_path: Path) -> None:
+    with tailrace.open(tmp_path / "data") as store:
+        store.create_bucket("buck")
+        keys = [StreamKey("buck", name) for name in "abc"]
+        for key in keys:
+            store.create(key, content_type="text/plain")
+            store.append(key, [b"record"])
+        log = store._core.log
+        find, segments, indexes = log.extents.find, log.segments, log.indexes
+        looked: list[int] = []
+
+        def find_and_drop(stream_id: int, ordinal: int) -> tuple[int, int | None] | None:
+            found = find(stream_id, ordinal)
+            if looked:  # by another thread, as upkeep does
+                log.segments, log.indexes = {}, {}
+            looked.append(stream_id)
+            return found
+
+        log.extents.find = find_and_drop  # type: ignore[method-assign]
+        try:
+            found = store.pieces_small([(key, 0) for key in keys])
+        finally:
+            log.segments, log.indexes = segments, indexes
+        assert len(looked) == 3
+        assert [one is not None and payload_of(one) for one in found] == [b"record"] * 3
 
 
 def test_damage_is_told_by_the_read_that_meets_it(tmp_path: Path) -> None:
