@@ -240,10 +240,8 @@ class Committer:
         return None
 
     def _overloaded(self) -> Overloaded:
-        return Overloaded(
-            f"{self.staged_bytes} bytes wait to become durable; try again later",
-            retry_after_s=_RETRY_AFTER_S,
-        )
+        message = f"{self.staged_bytes} bytes wait to become durable; try again later"
+        return Overloaded(message, retry_after_s=_RETRY_AFTER_S)
 
     def commit(self, own: Ticket | None = None) -> bool:
         """Make everything staged durable and known. False: nothing was staged.

@@ -40,7 +40,7 @@ class Inbox:
         """False if it is full."""
         size = _bytes_of(waiting[0])
         with self._lock:
-            if self.bytes >= self._bytes_max:
+            if self._waiting and self.bytes >= self._bytes_max:
                 return False
             self.bytes += size
             self._waiting.append((waiting, size))
@@ -56,6 +56,8 @@ class Inbox:
         with self._lock:
             while self._waiting and id(self._waiting[0][0]) in seen:
                 self.bytes -= self._waiting.popleft()[1]
+            if not self._waiting:
+                self.bytes = 0  # also where a signal came between an operation and its size
 
 
 def _bytes_of(operation: Operation) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,6 +38,33 @@ def test_an_inbox_takes_no_more_than_its_bound() -> None:
     assert inbox.put(waiting[3]), "there is room again"
     inbox.take(waiting)
     assert (len(inbox), inbox.bytes) == (0, 0)
+
+
+class _Interrupting(deque[Any]):
+    def append(self, item: Any) -> None:
+        raise KeyboardInterrupt
+
+    def popleft(self) -> Any:
+        super().popleft()
+        raise KeyboardInterrupt
+
+
+def test_an_inbox_that_was_interrupted_takes_what_comes_next() -> None:
+    waiting = Append(KEY, [bytes(2000)]), None, Ticket(None, None)
+    inbox = Inbox(1000)
+    inbox._waiting = _Interrupting()
+    with pytest.raises(KeyboardInterrupt):
+        inbox.put(waiting)
+    inbox._waiting = deque()
+    assert inbox.put(waiting)
+    inbox._waiting = _Interrupting(inbox._waiting)
+    with pytest.raises(KeyboardInterrupt):
+        inbox.take([waiting])
+    inbox._waiting = deque(inbox._waiting)
+    assert inbox.put(waiting)
+    assert not inbox.put(waiting)
+    inbox.take([waiting])
+    assert inbox.bytes == 0
 
 
 @pytest.mark.parametrize("records", [5, [5], [None, b"x"], None])
