@@ -63,7 +63,7 @@ def recover(storage: Storage, segment_bytes: int) -> Recovered:
         segment = log.open_existing(number)
         if number < log.segment_at(checkpoint):
             segment.close()  # durable when the checkpoint was written, and never written again
-    position = _replay(storage, log, catalog, checkpoint)
+    position = _replay(storage, live, log, catalog, checkpoint)
     for number in log.segments:
         if number < log.segment_at(position):
             log.segments[number].close()
@@ -150,7 +150,7 @@ def load_checkpoint(storage: Storage, manifest: Manifest) -> tuple[Catalog, int]
     )
 
 
-def _replay(storage: Storage, log: Log, catalog: Catalog, checkpoint: int) -> int:
+def _replay(storage: Storage, live: LiveFiles, log: Log, catalog: Catalog, checkpoint: int) -> int:
     """Index every segment, apply the batches from ``checkpoint`` on; where the log ends."""
     numbers = sorted(log.segments)
     for i, number in enumerate(numbers):
@@ -164,7 +164,7 @@ def _replay(storage: Storage, log: Log, catalog: Catalog, checkpoint: int) -> in
         if sealed:
             continue
         later = [log.segments[n] for n in numbers[i:]]
-        _refuse_damage(segment, end, later, checkpoint)
+        _refuse_damage(segment, end, later, max(live.manifest.checkpoints, default=0))
         cut(segment, end, later)
         return segment.base_position + end
     # The last segment was sealed, and its successor does not count yet.
@@ -222,7 +222,10 @@ def _walk(log: Log, catalog: Catalog, segment: Segment, checkpoint: int) -> tupl
 
 
 def _refuse_damage(segment: Segment, end: int, later: list[Segment], checkpoint: int) -> None:
-    """Raise Corrupted if what stands at ``end`` was acknowledged."""
+    """Raise Corrupted if what stands at ``end`` was acknowledged.
+
+    ``checkpoint`` is the position of the newest: it tells that, be it readable or not.
+    """
     position = segment.base_position + end
     known_durable = checkpoint
     for other in later:

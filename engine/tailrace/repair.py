@@ -183,7 +183,7 @@ class _Repair:
 
     def _find_losses(self, segments: list[Segment]) -> tuple[list[_Loss], int]:
         """What is to be given up, and the position where the log ends."""
-        known_durable = self._checkpoint
+        known_durable = max(self._manifest.checkpoints, default=0)  # be it readable or not
         for segment in segments:
             for item in walk(segment):
                 if not isinstance(item, Gap):

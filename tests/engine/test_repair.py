@@ -7,10 +7,11 @@ import random
 import pytest
 
 import tailrace
-from tailrace import Corrupted, RecordsLost, StreamKey
+from tailrace import Corrupted, RecordsLost, StreamKey, filenames
 from tailrace.batch import Kind
 from tailrace.check import check
 from tailrace.limits import SEGMENT_HEADER_BYTES
+from tailrace.manifest import decode_manifest
 from tailrace.native import BATCH_HEADER_BYTES, BatchRef, View
 from tailrace.repair import repair
 from tests.engine.crash_lab import OPTIONS, open_store
@@ -182,3 +183,27 @@ def test_repair_of_a_sound_store_changes_nothing(closed: bool) -> None:
     report = repair("/nowhere", storage=image)
     assert (report.lost, report.saved) == ([], [])
     assert image.steps == steps
+
+
+def test_what_a_checkpoint_that_cannot_be_read_knew_durable_is_not_cut_off() -> None:
+    """Its position alone tells that what stood before it was acknowledged."""
+    image = FaultyStorage()
+    clock = Clock()
+    store = open_store(image, clock)
+    store.create_bucket("bucket")
+    store.create(("bucket", "a"))
+    store._core.upkeep.checkpoint()
+    store.append(("bucket", "a"), [b"first"])
+    store.append(("bucket", "a"), [b"second"])
+    store.close()
+    newest, _ = decode_manifest(bytes(image.content("MANIFEST"))).checkpoints
+    image = image.image(DROPPED)
+    image.damage(filenames.checkpoint(newest), 100, 4)
+    image.damage("log/0000000000000000.segment", newest - 20, 8)
+    with pytest.raises(Corrupted):
+        open_store(image, clock)
+    image = image.image(DROPPED)
+    assert len(repair("/nowhere", storage=image).lost) == 1
+    store = open_store(image.image(DROPPED), clock)
+    assert store.head(("bucket", "a")).tail >= 1
+    store.close()
