@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from tailrace_server.protocol import json_mode
 from tailrace_server.protocol.errors import RequestError
-from tailrace_server.protocol.json_fault import shape_fault
+from tailrace_server.protocol.json_fault import LOOKED_AT_BYTES_MAX, shape_fault
 
 
 def fault(body: bytes) -> str:
@@ -43,6 +43,15 @@ def test_half_a_surrogate_pair_is_named(body: bytes, escape: str, byte: int) -> 
 @pytest.mark.parametrize("body", [b'{"type":"a"', rb'"\ud83d\ude00', rb'"\\ud800', b'"a'])
 def test_what_only_ends_too_early_is_truncated(body: bytes) -> None:
     assert "truncated" in fault(body) and "surrogate" not in fault(body)
+
+
+@pytest.mark.parametrize("pad", range(14))
+def test_half_a_pair_is_not_looked_for_without_end(pad: int) -> None:
+    """Nor is a pair of which the other half is not looked at taken for one without it."""
+    before = b'"' + b"x" * (LOOKED_AT_BYTES_MAX - pad)
+    assert "surrogate" not in fault(before + rb"\ud83d\ude00")
+    half = rb'\ud83d not whole"'
+    assert ("surrogate" in fault(before + half)) == (pad > 12)
 
 
 def test_a_byte_order_mark_is_named() -> None:

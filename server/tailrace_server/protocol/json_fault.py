@@ -12,10 +12,16 @@ from typing import Final
 
 import msgspec
 
+from tailrace.limits import KIB
+
+LOOKED_AT_BYTES_MAX: Final = 256 * KIB
+"""Half a pair is looked for so far: a body of nothing but escapes takes a second for 16 MiB."""
+
 _ESCAPE: Final = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 _SURROGATE_TROUBLE: Final = re.compile("truncated|hex escape|surrogate")
 _PLACE: Final = re.compile(r"(.*) - at `\$\.?(.+)`", re.DOTALL)
 _EXPECTED: Final = re.compile(r"Expected `(.+)`, got `(.+)`")
+_PAIR_BYTES: Final = len(r"\ud83d\ude00")
 _TYPE: Final = re.compile(r"\b(?:str|int|float|bool)\b")
 _JSON_TYPES: Final = {"str": "string", "int": "whole number", "float": "number", "bool": "boolean"}
 
@@ -36,9 +42,12 @@ def syntax_fault(body: bytes, error: Exception) -> str:
 
 
 def _lone_surrogate(body: bytes) -> int | None:
-    """Where the first escape stands that is half of a pair without the other half."""
+    """Where the first escape stands that is half of a pair without the other half.
+
+    None if there is none in the first LOOKED_AT_BYTES_MAX bytes.
+    """
     high: re.Match[bytes] | None = None
-    for escape in _ESCAPE.finditer(body):
+    for escape in _ESCAPE.finditer(body, 0, LOOKED_AT_BYTES_MAX):
         unit = 0 if escape[1] is None else int(escape[1], 16)
         second = 0xDC00 <= unit < 0xE000
         if high is not None:
@@ -49,7 +58,9 @@ def _lone_surrogate(body: bytes) -> int | None:
             return escape.start()
         elif 0xD800 <= unit < 0xDC00:
             high = escape
-    return None if high is None else high.start()
+    if high is None or high.start() + _PAIR_BYTES > LOOKED_AT_BYTES_MAX:
+        return None
+    return high.start()
 
 
 def shape_fault(error: msgspec.ValidationError) -> tuple[str, str]:
