@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 import trio
@@ -58,6 +59,9 @@ from tailrace_server.streams.read import plain_pages
 from tailrace_server.subscriptions.manager import Subscriptions
 
 __all__ = ["LiveResponse", "Service", "ServiceConfig"]
+
+_BODILESS: Final = frozenset({"GET", "HEAD", "DELETE"})
+"""What they may have as a body is not looked at, and so is no coding of it."""
 
 _log = structlog.get_logger("tailrace.service")
 
@@ -295,7 +299,8 @@ class Service:
         if self.context.config.loopback_only_without_keys and self.context.keys.is_open:
             check_loopback(request)
         found = self._authorize(request)
-        coding = request.header(headers.CONTENT_ENCODING)
+        takes_body = request.method not in _BODILESS
+        coding = request.header(headers.CONTENT_ENCODING) if takes_body else None
         if coding and coding.strip().lower() != "identity":  # RFC 9110 section 8.4
             raise RequestError(
                 415,

@@ -175,6 +175,7 @@ _MORE: Final = [
 
 _READS: Final = [
     Case("read", ask(b"GET " + E), 200),
+    Case("read, of no body a coding", ask(b"GET " + E, b"Content-Encoding: gzip"), 200),
     Case("read from the start", ask(b"GET " + E + b"?offset=-1"), 200),
     Case("read from an offset", ask(b"GET " + E + b"?offset=00000003"), 200),
     Case("read now", ask(b"GET " + E + b"?offset=now"), 200),

@@ -136,7 +136,9 @@ _APPENDS: Final = [
 ]
 
 _READS: Final = [
+    Case("append gzip", post(b"t", TEXT, b"Content-Encoding: gzip", body=b"x"), 415),
     Case("read", get(b"t"), 200),
+    Case("read, of no body a coding", get(b"t", b"Content-Encoding: gzip"), 200),
     Case("read JSON", get(b"j"), 200),
     Case("read bytes", get(b"bytes"), 200),
     Case("read nothing", get(b"j/empty"), 200),
