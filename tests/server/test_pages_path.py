@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from tailrace_server.context import PlainPage
 from tailrace_server.fast import pages
+from tailrace_server.fast.page_answer import PageForms
 from tailrace_server.keys import Key, KeyRing
 from tailrace_server.protocol.message import HeaderList
 from tests.server.kept_support import JSON, TEXT, Running, serving, whole
@@ -202,6 +204,27 @@ async def test_a_defect_of_theirs_leaves_them_to_the_general_way(
         monkeypatch.setattr(running.store, "pieces_small", fail)
         assert (await running.ask("GET", "/v1/stream/0/x")).status == 200
         assert taken(running) == 0
+
+
+async def test_a_defect_with_one_page_is_not_everybodys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path) as running:
+        await fill(running)
+        await running.ask("GET", "/v1/stream/lead")
+        made = PageForms.answer
+
+        def answer(forms: PageForms, page: PlainPage) -> object:
+            if page.result.key.stream == "0/x":
+                raise RuntimeError("a defect")
+            return made(forms, page)
+
+        monkeypatch.setattr(PageForms, "answer", answer)
+        assert (await running.ask("GET", "/v1/stream/0/x")).status == 500
+        assert taken(running) == 0
+        async with await running.connect() as running.client:
+            assert (await running.ask("GET", "/v1/stream/1/x")).status == 200
+        assert taken(running) == 1
 
 
 async def test_readers_that_come_at_once_get_their_own(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from tailrace_server.fast.reactor import METHODS
 from tailrace_server.fast.shared import Shared
 from tailrace_server.fast.turn import Row
 from tailrace_server.front import InSteps, Refusal, split_target
+from tailrace_server.protocol.message import Chunk
 from tailrace_server.service import Known
 
 _GET: Final = METHODS.index("GET")
@@ -114,7 +115,7 @@ class PagesPath:
             pages = [None] * len(rows)
         left = []
         for (row, route, head), page in zip(rows, pages, strict=True):
-            found = None if page is None else self.forms.answer(page)
+            found = None if page is None else self._made(page)
             if found is None:
                 left.append(row)
                 if row[_NUMBER]:
@@ -126,3 +127,11 @@ class PagesPath:
         self.taken += len(rows) - len(left)
         self._shared.counters.requests += len(rows) - len(left)
         return left
+
+    def _made(self, page: PlainPage) -> tuple[bytes, tuple[Chunk, ...], int] | None:
+        """See :meth:`PageForms.answer`; None also if that fails, for one request alone."""
+        try:
+            return self.forms.answer(page)
+        except Exception:
+            _log.exception("read failed")
+            return None
