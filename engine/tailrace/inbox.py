@@ -17,6 +17,8 @@ from tailrace.limits import BATCH_BYTES_MAX
 from tailrace.operation import Append, Create, Operation, SetMetadata
 from tailrace.plain_inbox import Waiting
 
+_WITH_RECORDS: Final = (Append, Create)
+_SEQUENCES: Final = (list, tuple)
 _COUNTED_MAX: Final = 16
 """So many records, evenly spread, are taken for all of an append."""
 
@@ -52,10 +54,10 @@ class Inbox:
 
     def take(self, looked_at: Iterable[Waiting]) -> None:
         """Forget these, which are the first, but for those that were taken before."""
-        seen = set(map(id, looked_at))
         with self._lock:
-            while self._waiting and id(self._waiting[0][0]) in seen:
-                self.bytes -= self._waiting.popleft()[1]
+            for one in looked_at:
+                if self._waiting and self._waiting[0][0] is one:
+                    self.bytes -= self._waiting.popleft()[1]
             if not self._waiting:
                 self.bytes = 0  # also where a signal came between an operation and its size
 
@@ -67,16 +69,16 @@ def _bytes_of(operation: Operation) -> int:
     it is going to be refused.
     """
     held: object = ()
-    if isinstance(operation, Append | Create):
+    if isinstance(operation, _WITH_RECORDS):
         held = operation.records
     elif isinstance(operation, SetMetadata):
         held = (operation.metadata,)
-    if not isinstance(held, list | tuple):
+    if not isinstance(held, _SEQUENCES):
         return HEADER_BYTES
     # All of a thousand records would take longer to count than anything else here does.
-    some = held[:: len(held) // _COUNTED_MAX + 1]
+    some = held if len(held) <= _COUNTED_MAX else held[:: len(held) // _COUNTED_MAX + 1]
     try:
-        size = HEADER_BYTES + sum(map(len, some)) * len(held) // max(len(some), 1)
+        size = HEADER_BYTES + sum(map(len, some)) * len(held) // (len(some) or 1)
     except TypeError:  # refused, too
         return HEADER_BYTES
     return size if size <= BATCH_BYTES_MAX else HEADER_BYTES
