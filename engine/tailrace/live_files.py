@@ -11,7 +11,7 @@ from tailrace.reserve import Reserve
 from tailrace.segment import create_segment
 from tailrace.storage import Storage
 
-_CHECKPOINTS_KEPT = 2
+CHECKPOINTS_KEPT = 2
 
 
 class LiveFiles:
@@ -78,6 +78,6 @@ class LiveFiles:
         """Make the checkpoint file of ``position``, already durable, the one in use."""
         with self._lock:
             previous = [p for p in self.manifest.checkpoints if p != position]
-            kept = (position, *previous[: _CHECKPOINTS_KEPT - 1])
+            kept = (position, *previous[: CHECKPOINTS_KEPT - 1])
             self._replace(self.manifest.segments, kept)
-            self._remove_checkpoints(previous[_CHECKPOINTS_KEPT - 1 :])
+            self._remove_checkpoints(previous[CHECKPOINTS_KEPT - 1 :])

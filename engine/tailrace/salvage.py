@@ -11,11 +11,10 @@ from tailrace import filenames
 from tailrace.checkpoint import BadCheckpoint, decode_checkpoint
 from tailrace.errors import Corrupted
 from tailrace.limits import SEGMENT_HEADER_BYTES
+from tailrace.live_files import CHECKPOINTS_KEPT
 from tailrace.manifest import FORMAT, Manifest, write_manifest
 from tailrace.segment import Header, create_segment, decode_header, encode_header
 from tailrace.storage import Storage, read_file, write_zeros
-
-_CHECKPOINTS_KEPT = 2
 
 
 def remake_manifest(storage: Storage, lost: Corrupted) -> Manifest:
@@ -82,7 +81,7 @@ def _readable(storage: Storage, positions: list[int]) -> tuple[int, ...]:
         except BadCheckpoint:
             continue
         found.append(position)
-    return tuple(found[:_CHECKPOINTS_KEPT])
+    return tuple(found[:CHECKPOINTS_KEPT])
 
 
 def _hopeless(lost: Corrupted) -> Corrupted:

@@ -80,8 +80,7 @@ def _is_plain(state: StreamState, ordinal: int) -> bool:
         0 < state.tail - ordinal <= _RECORDS_MAX
         and ordinal >= state.start
         and ordinal >= config.base
-        and config.ttl_ms is None
-        and config.expires_at_ms is None
+        and not config.ends_with_time
         and not state.deleted
     )
 
